@@ -41,6 +41,9 @@ _KEPT = frozenset(
 _DROPPED = frozenset({"$defs", "title"})
 """What is said elsewhere: shared definitions are inlined, titles repeat the field's name."""
 
+_NOTHING: tuple[Any, ...] = (None, [], {}, "")
+"""Values that mean the same as an absent field."""
+
 _EXCLUSIVE = {"exclusiveMinimum": "minimum", "exclusiveMaximum": "maximum"}
 """Bounds that OpenAPI 3.0 writes as a number and a flag."""
 
@@ -100,8 +103,8 @@ def schema(kind: type[Resource]) -> dict[str, Any]:
     del raw["properties"]["metadata"]
     root = _structural(raw, raw["$defs"], kind.__name__)
     root["properties"] = {
-        "apiVersion": {"type": "string", "description": f"The API's version: {GROUP}/{VERSION}."},
-        "kind": {"type": "string", "description": f"The kind: {kind.__name__}."},
+        "apiVersion": {"type": "string", "maxLength": 64, "description": f"The API's version: {GROUP}/{VERSION}."},
+        "kind": {"type": "string", "maxLength": 64, "description": f"The kind: {kind.__name__}."},
         "metadata": {"type": "object"},
         **root["properties"],
     }
@@ -186,30 +189,40 @@ def _merged(inner: Mapping[str, Any], outer: Mapping[str, Any]) -> dict[str, Any
 def _with_default(made: dict[str, Any]) -> dict[str, Any]:
     """Leave only defaults that the API server should write into an object, and say them in the description.
 
-    An object's default is cut down to `{}` where the fields below carry the rest. Nothing is defaulted to an empty
-    list, map or string: there, absent says the same and leaves a user's object as it was written.
+    An object's default is cut down to `{}` where the fields below carry the rest, unless it has rules of its own:
+    the API server tries a default against them before it fills in the fields below. Nothing is defaulted to an
+    empty list, map or string: there, absent says the same and leaves a user's object as it was written.
     """
     if "default" not in made:
         return made
-    default = _beyond_children(made.pop("default"), made)
-    if isinstance(default, dict) and "properties" in made:
+    default = _without_nothing(made.pop("default"))
+    if VALIDATIONS not in made:
+        default = _beyond_children(default, made)
+    if "properties" in made:
         return {**made, "default": default}
-    if default in (None, [], {}, ""):
+    if default in _NOTHING:
         return made
     shown = str(default).lower() if isinstance(default, bool) else default
     return {**made, "default": default, "description": f"{made['description'].rstrip()} Default: {shown}."}
 
 
-def _beyond_children(default: Any, made: Mapping[str, Any]) -> Any:  # noqa: ANN401  a default is any JSON value
-    """Leave of an object's default what the defaults of its own fields do not say."""
-    properties = made.get("properties")
-    if not isinstance(default, dict) or properties is None:
+def _without_nothing(default: Any) -> Any:  # noqa: ANN401  a default is any JSON value
+    """Leave out of an object's default what absent fields say as well."""
+    if not isinstance(default, dict):
         return default
-    beyond = {key: _beyond_children(value, properties[key]) for key, value in default.items()}
+    return {key: _without_nothing(value) for key, value in default.items() if value not in _NOTHING}
+
+
+def _beyond_children(default: Any, made: Mapping[str, Any]) -> Any:  # noqa: ANN401  as above
+    """Leave of an object's default what the defaults of its own fields do not say."""
+    if not isinstance(default, dict) or "properties" not in made:
+        return default
+    children = made["properties"]
     return {
-        key: value
-        for key, value in beyond.items()
-        if value not in (None, [], properties[key].get("default")) and (value != {} or "default" in properties[key])
+        key: beyond
+        for key, value in default.items()
+        if value != children[key].get("default")
+        and (beyond := _beyond_children(value, children[key])) != children[key].get("default")
     }
 
 
