@@ -1,0 +1,90 @@
+# One target, one job. `make` alone lists them.
+#
+# PYTHON names the interpreter that the virtual environment is made from: make PYTHON=python3.13 install
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+REPORTS := .cache
+
+.DEFAULT_GOAL := help
+.PHONY: help install check unit contract test calibration bench bench-core mutation lock clean \
+        cluster cluster-down e2e demo image need-python need-go
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(VENV)/.installed ## make .venv from the lock; nothing global is touched
+
+$(VENV)/.installed: requirements-dev.lock pyproject.toml | need-python
+	@echo "== install: .venv from requirements-dev.lock"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@mkdir -p $(REPORTS)
+	@touch $@
+
+check: install need-go ## format, lint, types, import contracts, generated files; writes nothing
+	@echo "== check: format"
+	@$(BIN)/ruff format --check .
+	@echo "== check: lint"
+	@$(BIN)/ruff check .
+	@echo "== check: types"
+	@$(BIN)/mypy
+	@echo "== check: import contracts"
+	@$(BIN)/lint-imports --no-logo
+	@echo "== check: generated files"
+	@$(BIN)/arbiter crds --check
+	@echo "== check: Go of the tests"
+	@test -z "$$(gofmt -l tests/contract/admission)" || { gofmt -d tests/contract/admission; exit 1; }
+
+unit: install ## unit tests, with at least 90 % of branches covered in api/ and in core/
+	@echo "== unit"
+	@$(BIN)/pytest -n auto tests/unit --junitxml=$(REPORTS)/unit.xml --cov=arbiter --cov-branch --cov-report=
+	@$(BIN)/coverage report --include='operator/arbiter/api/*' --fail-under=90
+	@$(BIN)/coverage report --include='operator/arbiter/core/*' --fail-under=90
+
+contract: install need-go ## what the API server's own code, and the repository's rules, say
+	@echo "== contract: the first run builds the API server's validation code, which takes two minutes"
+	@$(BIN)/pytest tests/contract --junitxml=$(REPORTS)/contract.xml
+
+test: check unit contract ## everything; this is what CI runs
+	@echo "== calibration, short: a new seed each time"
+	@$(BIN)/python -m bench.calibration --quick
+	@$(BIN)/python tests/count.py $(REPORTS)/unit.xml $(REPORTS)/contract.xml
+
+calibration: install ## the evidence over thousands of simulated ramps; SEED=n repeats one run
+	@$(BIN)/python -m bench.calibration $(if $(SEED),--seed $(SEED)) $(if $(REPORT),--report $(REPORT))
+
+bench: bench-core ## all benches that need no cluster
+
+bench-core: install ## one evidence block, histograms, schemas: time of each
+	@$(BIN)/python -m bench.core
+
+mutation: install ## how many planted faults in core/ the unit tests notice
+	@$(BIN)/python -m bench.mutation
+
+lock: install ## resolve both locks anew, with hashes and without any address
+	@$(BIN)/uv pip compile pyproject.toml --quiet --no-header --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --upgrade --output-file requirements.lock
+	@$(BIN)/uv pip compile pyproject.toml --quiet --no-header --universal --python-version 3.11 --group dev \
+	  --generate-hashes --no-emit-index-url --upgrade --constraints requirements.lock --output-file requirements-dev.lock
+
+clean: ## remove what the other targets made here
+	@rm -rf $(VENV) $(REPORTS) .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache mutants
+
+cluster cluster-down e2e demo image: ## not built yet: they come with the local cluster
+	@echo "make $@: not built yet; it comes with the local cluster (see CHANGELOG.md)" >&2
+	@exit 2
+
+need-python:
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo "missing: $(PYTHON). Install Python 3.11 to 3.14, or name one: make PYTHON=python3.13 install" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' || { \
+	  echo "wrong version: $$($(PYTHON) --version). Arbiter needs 3.11 to 3.14: make PYTHON=python3.13 install" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "missing: the venv module of $(PYTHON). On Debian: apt-get install python3-venv" >&2; exit 1; }
+
+need-go:
+	@command -v go >/dev/null || { \
+	  echo "missing: go. The contract tests run the API server's own code: install Go 1.26 or newer" >&2; exit 1; }
