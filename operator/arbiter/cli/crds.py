@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from arbiter.api import crd, reference
+from arbiter.cli import reasons_page
 from arbiter.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -20,7 +21,11 @@ def generated() -> dict[str, str]:
     files |= {
         f"charts/arbiter/templates/crds/{plural}.yaml": crd.to_chart_template(made) for plural, made in crds.items()
     }
-    return {**files, "docs/reference/api.md": reference.to_markdown(crds)}
+    return {
+        **files,
+        "docs/reference/api.md": reference.to_markdown(crds),
+        "docs/reference/reasons.md": reasons_page.to_markdown(),
+    }
 
 
 def drifted(root: Path, files: dict[str, str]) -> list[str]:

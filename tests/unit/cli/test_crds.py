@@ -9,6 +9,8 @@ import pytest
 import yaml
 
 from arbiter import __version__
+from arbiter.api.reasons import ReasonCode
+from arbiter.cli import reasons_page
 from arbiter.cli.main import main
 
 if TYPE_CHECKING:
@@ -29,9 +31,9 @@ def test_writing_makes_every_file_and_then_nothing(checkout: Path, capsys: pytes
     assert main(["crds", "--root", str(checkout)]) == 0
     second = capsys.readouterr().out
 
-    assert first.count("wrote ") == 11
+    assert first.count("wrote ") == 12
     assert "wrote crds/modelpools.yaml" in first
-    assert second == "11 generated files are in sync\n"
+    assert second == "12 generated files are in sync\n"
 
 
 def test_check_names_the_file_that_drifted(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -46,7 +48,7 @@ def test_check_names_the_file_that_drifted(checkout: Path, capsys: pytest.Captur
     assert capsys.readouterr().out == (
         "crds/localmodels.yaml differs from what operator/arbiter/api says; run `arbiter crds` and commit it\n"
         "crds/modelswaps.yaml differs from what operator/arbiter/api says; run `arbiter crds` and commit it\n"
-        "9 of 11 generated files are in sync\n"
+        "10 of 12 generated files are in sync\n"
     )
     assert drifted.read_text() == "edited by hand\n"
 
@@ -84,3 +86,11 @@ def test_version_is_the_packages_own(capsys: pytest.CaptureFixture[str]) -> None
         main(["--version"])
     assert stopped.value.code == 0
     assert capsys.readouterr().out == f"arbiter {__version__}\n"
+
+
+def test_every_reason_is_explained() -> None:
+    """A code that nobody explains is a code that nobody dares to alert on."""
+    page = reasons_page.to_markdown()
+
+    for code in ReasonCode:
+        assert re.search(rf"^\| `{code}` \| \S.*\. \|$", page, re.MULTILINE), code
