@@ -91,6 +91,20 @@ def test_every_generated_file_is_in_sync() -> None:
     assert command.drifted(ROOT, command.generated()) == []
 
 
+@pytest.mark.parametrize("plural", DEFINITIONS)
+def test_chart_installs_the_same_definition(plural: str) -> None:
+    """Between its conditions, the template is the definition, marked as the chart's and kept on uninstall."""
+    template = (ROOT / "charts" / "arbiter" / "templates" / "crds" / f"{plural}.yaml").read_text()
+    plain = "\n".join(line for line in template.splitlines() if not line.lstrip().startswith("{{-"))
+    installed = yaml.safe_load(plain)
+
+    assert installed["metadata"].pop("annotations") == {
+        "arbiter.dev/owner": "chart",
+        "helm.sh/resource-policy": "keep",
+    }
+    assert installed == DEFINITIONS[plural]
+
+
 @pytest.mark.parametrize("schema", FIELDS.values(), ids=FIELDS)
 def test_field_is_explained(schema: dict[str, Any]) -> None:
     """`kubectl explain` has a sentence for every field, and so has every item that is an object."""
