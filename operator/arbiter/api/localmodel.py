@@ -300,7 +300,7 @@ class LocalModelStatus(Part):
     memory: Quantity | None = None
     """Memory that the model needs, in bytes: measured, else given, else estimated."""
 
-    context_window: Annotated[int, Field(ge=0)] | None = None
+    context_window: Annotated[int, Field(ge=1)] | None = None
     """Tokens that fit into one request and its answer."""
 
     capabilities: Capabilities = ()
