@@ -138,9 +138,16 @@ class Verdict(StrEnum):
     """What the evidence of one metric says about the new side."""
 
     Better = "Better"
+    """Shown to be better than the old side itself: the interval lies above zero."""
+
     NotWorse = "NotWorse"
+    """Shown to be within the margin."""
+
     Undecided = "Undecided"
+    """Nothing is shown yet."""
+
     Worse = "Worse"
+    """Shown to be beyond the margin."""
 
 
 class SideFigure(Part):
