@@ -140,13 +140,13 @@ def _often(result: Result) -> Claim:
 def _later(results: Mapping[str, Result], *, quick: bool) -> list[Claim]:
     """A fault from half time on is found sooner by a fresh test per step than by one product over the swap."""
     found = []
-    for what, half, factor in (("1.6× slower", 90, 1.6), ("success × 0.9", 270, 2.0)):
+    for what, half in (("1.6× slower", 90), ("success × 0.9", 270)):
         name = f"{what} from half time, "
         if name + "test per step" not in results:
             continue
         fresh = results[name + "test per step"].found_minutes() - half
         product = results[name + "one product over the swap"].found_minutes() - half
-        wanted = 1.2 if quick else factor
+        wanted = 1.2 if quick else 2.0
         text = f"{what} from half time: a test per step {fresh:.0f} min, one product {product:.0f} min, {wanted:g}×"
         found.append(Claim(text, fresh > 0 and product >= wanted * fresh))
     return found

@@ -92,11 +92,13 @@ def _identical() -> list[Scenario]:
     counts = [
         Scenario("identical", f"identical, success {p}, {rate:g} req/s", 200, _ramp(_pair(p, 1.0, rate), COUNTS), quick)
         for p in (0.9, 0.97, 0.999)
-        for rate, quick in ((0.2, 12), (1.0, 12), (5.0, 12))
+        for rate, quick in ((0.2, 200), (1.0, 200), (5.0, 200))
     ]
     slow = Steady(always(Arm(0.97, 1.0)), always(Arm(0.97, 1.0)))
     timed = [
-        Scenario("identical", f"identical with latencies, {rate:g} req/s", 120, _ramp(replace(slow, rate=rate), ALL), 5)
+        Scenario(
+            "identical", f"identical with latencies, {rate:g} req/s", 120, _ramp(replace(slow, rate=rate), ALL), 60
+        )
         for rate in (0.5, 2.0)
     ]
     return [*counts, *timed]
@@ -161,7 +163,7 @@ def _bursts() -> list[Scenario]:
 def _load() -> list[Scenario]:
     busy = Queued(rate=5.0)
     return [
-        Scenario("drift", "both drop from 0.98 to 0.85", 300, _ramp(Steady(_drift, _drift), COUNTS), 12),
+        Scenario("drift", "both drop from 0.98 to 0.85", 300, _ramp(Steady(_drift, _drift), COUNTS), 80),
         *(
             Scenario("load", f"identical, {u:.0%} utilisation, 2 req/s", ramps, _ramp(Queued(u), QUEUES), quick)
             for u, ramps, quick in ((0.5, 60, 0), (0.7, 100, 10), (0.85, 60, 0))
@@ -171,8 +173,8 @@ def _load() -> list[Scenario]:
         Scenario(
             "load-routing", "by load at routing, 70%, 5 req/s", 40, _ramp(replace(busy, at_routing=True), QUEUES), 0
         ),
-        *_later("1.6× slower", Queued(utilisation=0.5, slowdown=1.6), FIRST_TOKEN_QUEUES, (100, 0)),
-        *_later("success × 0.9", Steady(always(Arm(0.97)), _fault), COUNTS, (100, 12)),
+        *_later("1.6× slower", Queued(utilisation=0.5, slowdown=1.6), FIRST_TOKEN_QUEUES, (300, 0)),
+        *_later("success × 0.9", Steady(always(Arm(0.97)), _fault), COUNTS, (300, 12)),
     ]
 
 
