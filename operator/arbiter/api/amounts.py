@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from functools import total_ordering
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, Generic, Self, TypeVar
 
 from pydantic_core import core_schema
 
@@ -20,6 +20,8 @@ from arbiter.api.meta import VALIDATIONS, Rule
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
     from pydantic.json_schema import JsonSchemaValue
+
+Value = TypeVar("Value", Decimal, timedelta)
 
 QUANTITY_HELP = "must be a positive quantity as Kubernetes writes it, such as 512Mi, 16Gi or 2"
 DURATION_HELP = "must be a duration of h, m, s and ms, such as 30s, 5m, 1h30m or 168h (seven days)"
@@ -48,27 +50,73 @@ _UNIT = {
 
 @total_ordering
 @dataclass(frozen=True, slots=True, eq=False)
-class Quantity:
-    """An amount of a resource: bytes of memory, GPUs, cores.
-
-    The forms are those of Kubernetes' `resource.Quantity`: a decimal number with a binary suffix (`Ki` to `Ei`), a
-    decimal one (`n` to `E`) or an exponent (`e3`).
+class Amount(Generic[Value]):
+    """What is written as text and means an exact value.
 
     Attributes:
         text: as it was written.
-        value: the exact amount, in base units.
+        value: what it means.
     """
 
     text: str
-    value: Decimal
+    value: Value
+
+    help: ClassVar[str]
+    """How to write one, as a sentence."""
+
+    accepted: ClassVar[tuple[type[str | int], ...]]
+    """What a manifest may hold in its place."""
 
     @classmethod
-    def parse(cls, written: str | int) -> Quantity:
-        """Read a quantity.
+    def parse(cls, written: str | int) -> Self:
+        """Read an amount.
 
         Raises:
-            ValueError: it is not one, or it is negative.
+            ValueError: it is not one.
         """
+        raise NotImplementedError
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and self.value == other.value
+
+    def __lt__(self, other: Self) -> bool:
+        return self.value < other.value
+
+    def __hash__(self) -> int:
+        return hash(self.value)
+
+    def __str__(self) -> str:
+        return self.text
+
+    @classmethod
+    def _read(cls, given: object) -> Self:
+        """Take an amount as it is, and read what a manifest may hold in its place."""
+        if isinstance(given, cls):
+            return given
+        if isinstance(given, cls.accepted) and not isinstance(given, bool):
+            return cls.parse(given)
+        raise ValueError(cls.help)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _source: object, _handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        """Read on the way in, and write back as it was written."""
+        return core_schema.no_info_plain_validator_function(cls._read, serialization=core_schema.to_string_ser_schema())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Quantity(Amount[Decimal]):
+    """An amount of a resource: bytes of memory, GPUs, cores.
+
+    The forms are those of Kubernetes' `resource.Quantity`: a decimal number with a binary suffix (`Ki` to `Ei`), a
+    decimal one (`n` to `E`) or an exponent (`e3`). The value is in base units.
+    """
+
+    help = QUANTITY_HELP
+    accepted = (str, int)
+
+    @classmethod
+    def parse(cls, written: str | int) -> Self:
+        """Read a quantity; ValueError if it is none, or negative."""
         text = str(written)
         match = _QUANTITY.fullmatch(text)
         if match is None:
@@ -80,26 +128,6 @@ class Quantity:
     def __int__(self) -> int:
         """Round up to whole base units, as Kubernetes does: what is asked for is at least given."""
         return int(self.value.to_integral_value(rounding="ROUND_CEILING"))
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Quantity) and self.value == other.value
-
-    def __lt__(self, other: Quantity) -> bool:
-        return self.value < other.value
-
-    def __hash__(self) -> int:
-        return hash(self.value)
-
-    def __str__(self) -> str:
-        return self.text
-
-    @classmethod
-    def __get_pydantic_core_schema__(cls, _source: object, _handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
-        """Accept a string or an integer, give a Quantity, and write it back as it was written."""
-        return core_schema.no_info_plain_validator_function(
-            lambda given: given if isinstance(given, cls) else cls.parse(_text_or_int(given)),
-            serialization=core_schema.to_string_ser_schema(),
-        )
 
     @classmethod
     def __get_pydantic_json_schema__(
@@ -114,29 +142,21 @@ class Quantity:
         return {"x-kubernetes-int-or-string": True, "maxLength": 32, VALIDATIONS: [rule.to_schema()]}
 
 
-@total_ordering
 @dataclass(frozen=True, slots=True, eq=False)
-class Duration:
+class Duration(Amount[timedelta]):
     """A length of time.
 
     The form is the Gateway API's (GEP-2257), the strict part of what Go reads: up to four of hours, minutes, seconds
     and milliseconds, whole numbers of at most five digits.
-
-    Attributes:
-        text: as it was written.
-        value: the exact length.
     """
 
-    text: str
-    value: timedelta
+    help = DURATION_HELP
+    accepted = (str,)
 
     @classmethod
-    def parse(cls, text: str) -> Duration:
-        """Read a duration.
-
-        Raises:
-            ValueError: it is not one.
-        """
+    def parse(cls, written: str | int) -> Self:
+        """Read a duration; ValueError if it is none."""
+        text = str(written)
         if _DURATION.fullmatch(text) is None:
             raise ValueError(DURATION_HELP)
         parts = _DURATION_PART.findall(text)
@@ -147,26 +167,6 @@ class Duration:
         """The length in seconds."""
         return self.value.total_seconds()
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Duration) and self.value == other.value
-
-    def __lt__(self, other: Duration) -> bool:
-        return self.value < other.value
-
-    def __hash__(self) -> int:
-        return hash(self.value)
-
-    def __str__(self) -> str:
-        return self.text
-
-    @classmethod
-    def __get_pydantic_core_schema__(cls, _source: object, _handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
-        """Accept a string, give a Duration, and write it back as it was written."""
-        return core_schema.no_info_plain_validator_function(
-            lambda given: given if isinstance(given, cls) else cls.parse(_text(given)),
-            serialization=core_schema.to_string_ser_schema(),
-        )
-
     @classmethod
     def __get_pydantic_json_schema__(
         cls, _core: core_schema.CoreSchema, _handler: GetJsonSchemaHandler
@@ -174,15 +174,3 @@ class Duration:
         """Say it as a string whose form a sentence explains."""
         rule = Rule("self.matches('^([0-9]{1,5}(h|ms|m|s)){1,4}$')", DURATION_HELP)
         return {"type": "string", "maxLength": 28, VALIDATIONS: [rule.to_schema()]}
-
-
-def _text(given: object) -> str:
-    if isinstance(given, str):
-        return given
-    raise ValueError(DURATION_HELP)
-
-
-def _text_or_int(given: object) -> str | int:
-    if isinstance(given, str | int) and not isinstance(given, bool):
-        return given
-    raise ValueError(QUANTITY_HELP)
