@@ -53,7 +53,7 @@ test: check unit contract ## everything; this is what CI runs
 	@$(BIN)/python -m bench.calibration --quick
 	@$(BIN)/python tests/count.py $(REPORTS)/unit.xml $(REPORTS)/contract.xml
 
-calibration: install ## the evidence over thousands of simulated ramps; SEED=n repeats one run
+calibration: install ## the evidence over thousands of simulated ramps; SEED=n repeats one run; about eight minutes
 	@$(BIN)/python -m bench.calibration $(if $(SEED),--seed $(SEED)) $(if $(REPORT),--report $(REPORT))
 
 bench: bench-core ## all benches that need no cluster
@@ -61,7 +61,7 @@ bench: bench-core ## all benches that need no cluster
 bench-core: install ## one evidence block, histograms, schemas: time of each
 	@$(BIN)/python -m bench.core
 
-mutation: install ## how many planted faults in core/ the unit tests notice
+mutation: install ## how many planted faults in core/ the unit tests notice; about half an hour
 	@$(BIN)/python -m bench.mutation
 
 lock: install ## resolve both locks anew, with hashes and without any address
