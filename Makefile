@@ -24,7 +24,7 @@ $(VENV)/.installed: requirements-dev.lock pyproject.toml | need-python
 	@mkdir -p $(REPORTS)
 	@touch $@
 
-check: install need-go ## format, lint, types, import contracts, generated files; writes nothing
+check: install need-go ## format, lint, types, import contracts, generated files, Go format; writes nothing
 	@echo "== check: format"
 	@$(BIN)/ruff format --check .
 	@echo "== check: lint"
@@ -35,8 +35,8 @@ check: install need-go ## format, lint, types, import contracts, generated files
 	@$(BIN)/lint-imports --no-logo
 	@echo "== check: generated files"
 	@$(BIN)/arbiter crds --check
-	@echo "== check: Go of the tests"
-	@test -z "$$(gofmt -l tests/contract/admission)" || { gofmt -d tests/contract/admission; exit 1; }
+	@echo "== check: Go format"
+	@test -z "$$(gofmt -l tests devcluster)" || { gofmt -d tests devcluster; exit 1; }
 
 unit: install ## unit tests, with at least 90 % of branches covered in api/ and in core/
 	@echo "== unit"
@@ -73,8 +73,17 @@ lock: install ## resolve both locks anew, with hashes and without any address
 clean: ## remove what the other targets made here
 	@rm -rf $(VENV) $(REPORTS) .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache mutants
 
-cluster cluster-down e2e demo image: ## not built yet: they come with the local cluster
-	@echo "make $@: not built yet; it comes with the local cluster (see CHANGELOG.md)" >&2
+cluster: install ## a real one-node Kubernetes on this machine (Linux, root); the first time builds it all
+	@$(BIN)/python -m devcluster up --install
+
+cluster-down: install ## take it down and leave nothing behind
+	@$(BIN)/python -m devcluster down
+
+e2e: install need-go ## cluster tests; K=expression chooses among them
+	@$(BIN)/pytest tests/e2e $(if $(K),-k '$(K)') --junitxml=$(REPORTS)/e2e.xml
+
+demo image: ## not built yet
+	@echo "make $@: not built yet (see CHANGELOG.md)" >&2
 	@exit 2
 
 need-python:

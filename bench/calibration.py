@@ -149,10 +149,10 @@ def main() -> int:
     if not given.quick:
         lines += [*fixed_rules.table(fixed_rules.FIXED_RAMPS, seed), ""]
     print("\n".join(lines))
-    if given.plots:
-        plots.draw_all(given.plots, results, seed)
     if given.report:
         write_report(given.report, seed, time.monotonic() - began, [*lines, last_line(results)])
+    if given.plots:
+        plots.draw_all(given.plots, results, seed)
     print(f"{time.monotonic() - began:.0f} s")
     print(last_line(results))
     return _exit_code(found)

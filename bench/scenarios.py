@@ -166,7 +166,7 @@ def _load() -> list[Scenario]:
         Scenario("drift", "both drop from 0.98 to 0.85", 300, _ramp(Steady(_drift, _drift), COUNTS), 80),
         *(
             Scenario("load", f"identical, {u:.0%} utilisation, 2 req/s", ramps, _ramp(Queued(u), QUEUES), quick)
-            for u, ramps, quick in ((0.5, 60, 0), (0.7, 100, 10), (0.85, 60, 0))
+            for u, ramps, quick in ((0.5, 60, 0), (0.7, 400, 10), (0.85, 60, 0))
         ),
         Scenario("load", "identical, 70% utilisation, 5 req/s", 60, _ramp(busy, QUEUES), 0),
         Scenario("load-pooled", "pooled, 70% utilisation, 5 req/s", 40, _pooled_ramp(busy, QUEUES), 8),

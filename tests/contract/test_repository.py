@@ -152,7 +152,10 @@ def test_every_exception_from_the_linter_has_its_reason() -> None:
 
 def test_every_waiver_in_the_code_has_its_reason() -> None:
     """`noqa` and `type: ignore` name their rule and say why."""
-    for path in [*MODULES, *(ROOT / "tests").rglob("*.py"), *(ROOT / "bench").rglob("*.py")]:
+    for path in [
+        *MODULES,
+        *(path for room in ("tests", "bench", "devcluster") for path in (ROOT / room).rglob("*.py")),
+    ]:
         for line in path.read_text().splitlines():
             if waiver := re.search(r"#\s*(noqa|type:\s*ignore)(.*)$", line):
                 assert re.match(r"(: [A-Z]+[0-9]+(, [A-Z]+[0-9]+)*|\[[a-z-]+\])\s+\S+", waiver[2]), (

@@ -1,0 +1,286 @@
+"""Builds the programs of the cluster that are missing, and says where they lie.
+
+Each is built once per state of its inputs and kept in the user's cache: `<program>-<key>/<program>` appears there in
+one step or not at all, and every set of programs has a directory of links to put on a PATH. All work happens in a
+scratch directory under the lock, so whatever ends a build, the next one starts clean.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from devcluster import debian
+from devcluster.errors import DevclusterError
+from devcluster.programs import PROGRAMS, SOURCES, AnyProgram, CProgram, Program, key
+from devcluster.waiting import Stopwatch
+
+Report = Callable[[str], None]
+
+GO = (1, 26)
+"""Oldest Go that reads all the modules."""
+
+NEEDED = 12 * 10**9
+"""Bytes of disk for building everything from nothing: modules 2.1 GB, programs 1 GB, the rest the build cache."""
+
+LANES = 2
+"""Families built side by side: the compiler fills all processors by itself, but a linker only one."""
+
+GRACE = 10.0
+"""Seconds that a stopped compiler has to take away its temporary files."""
+
+LAST_LINES = 12
+"""As much of a failed build's output as is shown."""
+
+
+def binaries() -> Mapping[str, Path]:
+    """Say where each program lies; network plugins share one directory, all others another, fit for a PATH."""
+    paths = _links()
+    if absent := [name for name, path in paths.items() if not path.exists()]:
+        raise DevclusterError(f"not built: {', '.join(absent)}; run `python -m devcluster up`, which builds them")
+    return paths
+
+
+def ensure(*, install: bool, report: Report) -> Mapping[str, Path]:
+    """Build what is missing, one line to `report` for each; `install` allows the Debian packages for it."""
+    with suppress(DevclusterError):
+        return binaries()
+    try:
+        cache().mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DevclusterError(
+            f"cannot make {cache()}: {error.strerror}; choose another place with XDG_CACHE_HOME"
+        ) from error
+    with _locked(report):
+        if programs := _missing():  # whoever held the lock may have built them
+            debian.require({name for program in programs for name in program.debian}, install=install, report=report)
+            compilers = _compilers(programs)
+            _check_disk(programs, compilers)
+            with _scratch() as scratch:
+                _Run(programs, compilers, scratch, report).build()
+        return _linked()
+
+
+def cache() -> Path:
+    """Where the programs are kept."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return home.absolute() / "arbiter" / "devcluster"
+
+
+def place(program: AnyProgram) -> Path:
+    """Where this state of the program is kept, or will be."""
+    return cache() / f"{program.name}-{key(program)}" / program.name
+
+
+def _missing() -> list[AnyProgram]:
+    return [program for program in PROGRAMS if not place(program).exists()]
+
+
+def _links() -> dict[str, Path]:
+    digest = hashlib.sha256("\0".join(place(program).parent.name for program in PROGRAMS).encode()).hexdigest()[:16]
+    root = cache() / f"programs-{digest}"
+    return {program.name: root / ("cni" if program.cni else "bin") / program.name for program in PROGRAMS}
+
+
+def _linked() -> Mapping[str, Path]:
+    for program, link in zip(PROGRAMS, _links().values(), strict=True):
+        if not link.exists():
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.unlink(missing_ok=True)  # it may be there and lead nowhere
+            link.symlink_to(os.path.relpath(place(program), link.parent))
+    return binaries()
+
+
+@contextmanager
+def _locked(report: Report) -> Iterator[None]:
+    with (cache() / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            report("waits for another build of the same programs")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    for left in cache().glob("unfinished-*"):  # of a build that was killed; the lock says that none is running
+        shutil.rmtree(left, ignore_errors=True)
+    scratch = Path(tempfile.mkdtemp(prefix="unfinished-", dir=cache()))
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _compilers(programs: Sequence[AnyProgram]) -> Mapping[type[AnyProgram], str]:
+    found: dict[type[AnyProgram], str] = {}
+    if any(isinstance(program, CProgram) for program in programs):
+        found[CProgram] = _on_path("cc", "a C compiler", "apt-get install gcc libc6-dev")
+    if any(isinstance(program, Program) for program in programs):
+        wanted = ".".join(map(str, GO))
+        found[Program] = _on_path("go", f"Go {wanted} or newer", "install it from https://go.dev/doc/install")
+        version = _go_environment(found[Program])["GOVERSION"]
+        numbers = re.match(r"(?:go|devel go)(\d+)\.(\d+)", version)
+        if numbers is None or tuple(map(int, numbers.groups())) < GO:
+            raise DevclusterError(
+                f"too old: {found[Program]} is {version}, Go {wanted} or newer is needed (https://go.dev/doc/install)"
+            )
+    return found
+
+
+def _on_path(name: str, what: str, remedy: str) -> str:
+    path = shutil.which(name)
+    if path is None:
+        raise DevclusterError(f"missing: {what} (`{name}` is not on PATH); {remedy}")
+    return path
+
+
+def _go_environment(go: str) -> Mapping[str, str]:
+    asked = subprocess.run(  # noqa: S603  the compiler found on PATH
+        [go, "env", "-json", "GOVERSION", "GOCACHE", "GOMODCACHE"],
+        cwd=SOURCES / "go" / "kubernetes",  # where a newer toolchain is chosen, if go may fetch one
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if asked.returncode != 0:
+        raise DevclusterError(f"`{go} env` failed: {_last(asked.stderr, 1)}")
+    answer: dict[str, str] = json.loads(asked.stdout)
+    return answer
+
+
+def _check_disk(programs: Sequence[AnyProgram], compilers: Mapping[type[AnyProgram], str]) -> None:
+    needed = NEEDED * len(programs) // len(PROGRAMS)
+    places = [str(cache())]
+    if Program in compilers:
+        environment = _go_environment(compilers[Program])
+        places += [environment["GOCACHE"], environment["GOMODCACHE"]]
+    for where in places:
+        standing = next(path for path in (Path(where), *Path(where).parents) if path.exists())
+        free = shutil.disk_usage(standing).free
+        if free < needed:
+            raise DevclusterError(
+                f"too little disk: {len(programs)} programs to build need about {needed / 1e9:.0f} GB, and there are "
+                f"{free / 1e9:.1f} GB free for {where}; make room, or choose another disk with XDG_CACHE_HOME, "
+                "GOCACHE and GOMODCACHE"
+            )
+
+
+class _Run:
+    """One building of several programs: the first failure, or an interruption, ends all of it."""
+
+    def __init__(
+        self,
+        programs: Sequence[AnyProgram],
+        compilers: Mapping[type[AnyProgram], str],
+        scratch: Path,
+        report: Report,
+    ) -> None:
+        self._programs = programs
+        self._compilers = compilers
+        self._scratch = scratch
+        self._report = report
+        self._lock = threading.Lock()
+        self._running: set[subprocess.Popen[str]] = set()
+        self._stopped = False
+        self._built = 0
+
+    def build(self) -> None:
+        families = dict.fromkeys(program.family for program in self._programs)
+        self._report(f"builds {len(self._programs)} programs into {cache()}")
+        with ThreadPoolExecutor(LANES) as lanes:
+            try:
+                done, _ = wait([lanes.submit(self._family, name) for name in families], return_when=FIRST_EXCEPTION)
+                for family in done:
+                    family.result()
+            except BaseException:  # an interruption too: no compiler may outlive us
+                self._stop()
+                raise
+
+    def _family(self, family: str) -> None:
+        for program in self._programs:
+            if program.family == family and not self._stopped:
+                self._one(program)
+
+    def _one(self, program: AnyProgram) -> None:
+        watch = Stopwatch()
+        kept = place(program).parent  # now: an edit of go.mod meanwhile is another program
+        room = self._scratch / program.name
+        room.mkdir()
+        output = self._compile(program, room / program.name)
+        seconds = watch.seconds()
+        if self._stopped:
+            return
+        if output is not None:
+            raise DevclusterError(f"cannot build {program.name}; its compiler's last lines:\n{output}")
+        room.rename(kept)  # in one step: nobody ever runs half a program
+        with self._lock:
+            self._built += 1
+            self._report(f"[{self._built}/{len(self._programs)}] {program.name} {seconds:.0f} s")
+
+    def _compile(self, program: AnyProgram, output: Path) -> str | None:
+        """Give the last lines of the compiler if it fails."""
+        temporary = self._scratch / f"{program.name}.tmp"
+        temporary.mkdir()
+        cgo = isinstance(program, Program) and program.cgo
+        settings = {
+            "CGO_ENABLED": "1" if cgo else "0",
+            "GOFLAGS": "-mod=readonly",  # not a user's own, such as -mod=vendor: those are not meant for these modules
+            "GOTMPDIR": str(temporary),
+            "GOWORK": "off",
+            "TMPDIR": str(temporary),
+        }
+        with self._lock:
+            if self._stopped:
+                return None
+            process = subprocess.Popen(  # noqa: S603  the compiler found on PATH, with flags of our own table
+                program.command(self._compilers[type(program)], output),
+                cwd=program.directory,
+                env=os.environ | settings,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                start_new_session=True,  # so that it and its children can be stopped together
+            )
+            self._running.add(process)
+        said, _ = process.communicate()
+        with self._lock:
+            self._running.discard(process)
+        return None if process.returncode == 0 else _last(said, LAST_LINES)
+
+    def _stop(self) -> None:
+        with self._lock:
+            self._stopped = True
+            running = list(self._running)
+        for process in running:
+            _signal(process, signal.SIGINT)
+        for process in running:
+            try:
+                process.wait(GRACE)
+            except subprocess.TimeoutExpired:
+                _signal(process, signal.SIGKILL)
+
+
+def _signal(process: subprocess.Popen[str], number: signal.Signals) -> None:
+    if process.poll() is None:
+        with suppress(ProcessLookupError):  # it ended just now
+            os.killpg(process.pid, number)
+
+
+def _last(text: str, lines: int) -> str:
+    return "\n".join(text.strip().splitlines()[-lines:]) or "(it said nothing)"
