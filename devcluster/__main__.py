@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import socket
 import sys
 from contextlib import closing, contextmanager
@@ -178,4 +179,6 @@ def _say(line: str) -> None:
 
 
 if __name__ == "__main__":
+    # Ended from outside, as by Ctrl-C: what we started must not go on without us.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())
