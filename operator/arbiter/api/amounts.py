@@ -7,6 +7,7 @@ values are: `1Gi` is `1024Mi`.
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -50,7 +51,7 @@ _UNIT = {
 
 @total_ordering
 @dataclass(frozen=True, slots=True, eq=False)
-class Amount(Generic[Value]):
+class Amount(ABC, Generic[Value]):
     """What is written as text and means an exact value.
 
     Attributes:
@@ -68,13 +69,13 @@ class Amount(Generic[Value]):
     """What a manifest may hold in its place."""
 
     @classmethod
+    @abstractmethod
     def parse(cls, written: str | int) -> Self:
         """Read an amount.
 
         Raises:
             ValueError: it is not one.
         """
-        raise NotImplementedError
 
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and self.value == other.value
