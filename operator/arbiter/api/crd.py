@@ -33,7 +33,7 @@ _KEPT = frozenset(
     {
         "default", "description", "enum", "format", "items", "maxItems", "maxLength", "maxProperties", "maximum",
         "minItems", "minLength", "minProperties", "minimum", "required", "type", VALIDATIONS,
-        "x-kubernetes-int-or-string", "x-kubernetes-list-map-keys", "x-kubernetes-list-type", "x-kubernetes-map-type",
+        "x-kubernetes-int-or-string", "x-kubernetes-list-map-keys", "x-kubernetes-list-type",
     }
 )  # fmt: skip
 """What means the same to pydantic and to Kubernetes."""

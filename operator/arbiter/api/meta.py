@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 GROUP = "arbiter.dev"
 VERSION = "v1alpha1"
-API_VERSION = f"{GROUP}/{VERSION}"
 
 NAME_LIMIT = 40
 """Longest name of one of our objects, in characters: children append up to 23, and a DNS label holds 63."""
@@ -38,21 +37,17 @@ class Rule:
         cel: the expression; `self` is the value that the rule is attached to.
         message: what would be right, as a sentence. The API server puts the field's path before it.
         field_path: a child of the value that the error should point at, such as `.source`.
-        optional_old_self: run on create too, with `oldSelf` as a CEL optional.
     """
 
     cel: str
     message: str
     field_path: str | None = None
-    optional_old_self: bool = False
 
     def to_schema(self) -> dict[str, Any]:
         """Give the entry of `x-kubernetes-validations`."""
         entry: dict[str, Any] = {"rule": self.cel, "message": self.message}
         if self.field_path:
             entry["fieldPath"] = self.field_path
-        if self.optional_old_self:
-            entry["optionalOldSelf"] = True
         return entry
 
     def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
@@ -86,9 +81,6 @@ LIST_SET = Mark((("x-kubernetes-list-type", "set"),))
 
 LIST_ATOMIC = Mark((("x-kubernetes-list-type", "atomic"),))
 """A list whose order means something: server-side apply replaces it whole."""
-
-MAP_ATOMIC = Mark((("x-kubernetes-map-type", "atomic"),))
-"""An object that server-side apply replaces whole, because half of it from another owner would mean nothing."""
 
 
 class Part(BaseModel):

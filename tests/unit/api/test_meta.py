@@ -33,7 +33,7 @@ class Inner(Part):
 class Outer(Part):
     """A value around it."""
 
-    inner_value: Annotated[Inner, Rule("has(self.low)", "low is needed", optional_old_self=True)]
+    inner_value: Annotated[Inner, Rule("has(self.low)", "low is needed")]
     names: Annotated[tuple[str, ...], LIST_SET] = ()
     parts: Annotated[tuple[Inner, ...], list_map("low", "high")] = ()
 
@@ -46,7 +46,7 @@ def test_rules_and_marks_reach_the_schema() -> None:
         {"rule": "self.low <= self.high", "message": "low must not exceed high", "fieldPath": ".low"}
     ]
     assert schema["properties"]["innerValue"]["x-kubernetes-validations"] == [
-        {"rule": "has(self.low)", "message": "low is needed", "optionalOldSelf": True}
+        {"rule": "has(self.low)", "message": "low is needed"}
     ]
     assert schema["properties"]["names"]["x-kubernetes-list-type"] == "set"
     assert schema["properties"]["parts"]["x-kubernetes-list-type"] == "map"
