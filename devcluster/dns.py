@@ -10,7 +10,7 @@ import socket
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from devcluster.images import Image
+from devcluster.images.archive import Image
 
 if TYPE_CHECKING:
     from pathlib import Path

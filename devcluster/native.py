@@ -17,11 +17,12 @@ from pathlib import Path
 from socket import AF_UNIX, SOCK_STREAM, socket
 from typing import TYPE_CHECKING, Any
 
-from devcluster import dns, images, kernel, network, pki, processes
+from devcluster import dns, kernel, network, pki, processes
 from devcluster.cgroups import ControlGroup
 from devcluster.commands import last_line, run
 from devcluster.components import PAUSE_IMAGE, Component, components, configuration_files
 from devcluster.errors import DevclusterError
+from devcluster.images import archive
 from devcluster.layout import CONTROL_GROUP
 from devcluster.state import Journal, State
 from devcluster.waiting import Stopwatch, wait_until
@@ -207,11 +208,11 @@ class Cluster:
         self._await(self.components["etcd"])
         self._spawn(self.components["kube-apiserver"])
         self._await(self.components["containerd"])
-        pause = images.Image(PAUSE_IMAGE, {"/pause": layout.programs["pause"]}, ("/pause",))
+        pause = archive.Image(PAUSE_IMAGE, {"/pause": layout.programs["pause"]}, ("/pause",))
         for image in (pause, dns.image(layout.programs["coredns"])):
-            archive = layout.images / f"{image.entrypoint[0].strip('/')}.tar"
-            images.write_archive(image, archive)
-            images.load(layout, archive)
+            file = layout.images / f"{image.entrypoint[0].strip('/')}.tar"
+            archive.write_archive(image, file)
+            archive.load(layout, file)
         self._await(self.components["kube-apiserver"])
 
     def _start_rest(self) -> None:

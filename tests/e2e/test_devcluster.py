@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from devcluster import build, cgroups, images, kernel
+from devcluster import build, cgroups, kernel
+from devcluster.images import archive
 from devcluster.layout import CONTROL_GROUP, MASKED, Layout
 from devcluster.state import Journal, directory
 from devcluster.waiting import wait_until
@@ -136,8 +137,8 @@ def web(cluster: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
     compiler = ("go", "build", "-trimpath", "-ldflags=-s -w", "-o", str(room / "web"), "main.go")
     environment = os.environ | {"CGO_ENABLED": "0", "GOFLAGS": ""}
     said(run(*compiler, cwd=ROOT / "tests/e2e/web", env=environment))
-    images.write_archive(images.Image(WEB, {"/web": room / "web"}, ("/web",)), room / "web.tar")
-    images.load(Layout(STATE, build.binaries()), room / "web.tar")
+    archive.write_archive(archive.Image(WEB, {"/web": room / "web"}, ("/web",)), room / "web.tar")
+    archive.load(Layout(STATE, build.binaries()), room / "web.tar")
     document = json.dumps({"kind": "List", "apiVersion": "v1", "items": objects()})
     said(kubectl("apply", "--server-side", "--filename=-", stdin=document))
     said(kubectl("-n", SPACE, "rollout", "status", "deployment/web", "--timeout=120s"))

@@ -14,7 +14,7 @@ import pytest
 from devcluster import dns
 from devcluster.cgroups import ControlGroup, hierarchies
 from devcluster.components import Component, cni_configuration, components, configuration_files
-from devcluster.images import Image, write_archive
+from devcluster.images.archive import Image, write_archive
 from devcluster.layout import Addresses, Layout
 from devcluster.network import first_taken
 from devcluster.pki import bindings, kubeadm_configuration
