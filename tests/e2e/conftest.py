@@ -1,0 +1,70 @@
+"""What the cluster tests share: one real cluster for all of them, and namespaces of their own in it.
+
+The cluster is this machine's devcluster: one that is up is used and left up, else it is brought up and taken down
+again. With ARBITER_KUBECONTEXT set it is that context of the user's kubeconfig, and no other: whatever context happens
+to be current there is never used. Tests of devcluster itself are then left out, because there is none.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from devcluster import build
+from devcluster.state import directory
+from tests.e2e.running import Cluster, devcluster, named_context, said, up
+from tests.e2e.traces import traces
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CONTEXT = os.environ.get("ARBITER_KUBECONTEXT", "")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Name the mark of those tests that need this machine's own cluster."""
+    config.addinivalue_line("markers", "devcluster: is about devcluster itself; left out with ARBITER_KUBECONTEXT")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what has no object; let those that take the cluster down come last."""
+    if CONTEXT:
+        left_out = [item for item in items if item.get_closest_marker("devcluster")]
+        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=left_out)
+    items.sort(key=lambda item: item.path.stem == "test_lifecycle")
+
+
+@pytest.fixture(scope="session")
+def before() -> dict[str, Any]:
+    """Remember the machine as it was before anything was brought up; empty where a cluster was up."""
+    return {} if CONTEXT or (directory(os.environ) / "state.json").exists() else traces()
+
+
+@pytest.fixture(scope="session")
+def cluster(before: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Give the cluster; one that we brought up is taken down in the end, whatever happens."""
+    if CONTEXT:
+        yield named_context(CONTEXT, tmp_path_factory.mktemp("kubeconfig") / "config")
+        return
+    was_up = not before
+    try:
+        printed = said(devcluster(*up()))
+        path = Path(said(devcluster("kubeconfig")).strip())
+        yield Cluster(path, str(build.binaries()["kubectl"]), "" if was_up else printed, was_up)
+    finally:
+        if not was_up:
+            devcluster("down")
+
+
+@pytest.fixture(scope="module")
+def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[str]:
+    """Make a namespace for one module's tests, in which pods are held to the restricted level."""
+    name = request.module.__name__.rpartition(".")[2].replace("_", "-")
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    cluster.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}])
+    yield name
+    cluster.kubectl("delete", "namespace", name, "--wait=false")
