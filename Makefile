@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 REPORTS := .cache
 
 .DEFAULT_GOAL := help
-.PHONY: help install check unit contract test calibration bench bench-core mutation lock clean \
+.PHONY: help install check unit contract test calibration bench bench-venv bench-router fuzz bench-core mutation lock clean \
         cluster cluster-down e2e demo image need-python need-go
 
 help: ## list the targets
@@ -58,6 +58,21 @@ calibration: install ## the evidence over thousands of simulated ramps; SEED=n r
 
 bench: bench-core ## all benches that need no cluster
 
+bench-venv: $(REPORTS)/bench-venv/.installed ## the router's peers, in an environment of their own (0.9 GB)
+
+$(REPORTS)/bench-venv/.installed: bench/requirements-router.lock | need-python
+	@$(PYTHON) -m venv --clear $(REPORTS)/bench-venv
+	@$(REPORTS)/bench-venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+	  -r bench/requirements-router.lock
+	@touch $@
+
+bench-router: install bench-venv ## the router beside nginx, Envoy, vllm-router and LiteLLM; QUICK=1 PEER=envoy REPEATS=3
+	@$(BIN)/python -m bench.router $(if $(QUICK),--quick) $(foreach peer,$(PEER),--peer $(peer)) \
+	  $(if $(REPEATS),--repeats $(REPEATS))
+
+fuzz: install ## the router's HTTP parsers against another one; SEED=n repeats a run, SECONDS=n bounds it
+	@$(BIN)/python -m tests.fuzz $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS))
+
 bench-core: install ## one evidence block, histograms, schemas: time of each
 	@$(BIN)/python -m bench.core
 
@@ -69,6 +84,8 @@ lock: install ## resolve both locks anew, with hashes and without any address
 	  --generate-hashes --no-emit-index-url --upgrade --output-file requirements.lock
 	@$(BIN)/uv pip compile pyproject.toml --quiet --no-header --universal --python-version 3.11 --group dev \
 	  --generate-hashes --no-emit-index-url --upgrade --constraints requirements.lock --output-file requirements-dev.lock
+	@$(BIN)/uv pip compile bench/requirements-router.in --quiet --no-header --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --upgrade --output-file bench/requirements-router.lock
 
 clean: ## remove what the other targets made here
 	@rm -rf $(VENV) $(REPORTS) .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache mutants

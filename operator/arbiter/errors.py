@@ -5,6 +5,10 @@ The type says who can mend it, so that a caller can decide without reading the m
     ArbiterError
     + InvalidInputError   what a person wrote cannot mean anything; names the field and what would be right
     + CorruptStateError   what we stored ourselves does not read back; names what and where
+    + ClusterError        the API server did not do what we asked of it
+      + UnreachableError  nobody answered, or with an error of its own; time mends it, so ask again
+      + DeniedError       it does not let us; the cluster's administrator mends it, with credentials or a role
+      + RejectedError     it cannot answer such a question; another version of it or of Arbiter mends it
 
 A message is one sentence that a person can act on. Nothing else is raised across rooms.
 """
@@ -33,3 +37,37 @@ class InvalidInputError(ArbiterError):
 
 class CorruptStateError(ArbiterError):
     """Something that Arbiter stored itself does not read back."""
+
+
+class ClusterError(ArbiterError):
+    """The API server did not do what was asked of it."""
+
+
+class UnreachableError(ClusterError):
+    """Nobody answered, or with an error of its own.
+
+    Attributes:
+        retry_after_s: seconds after which the server wants to be asked again; 0 when it did not say.
+    """
+
+    def __init__(self, message: str, retry_after_s: float = 0.0) -> None:
+        """Keep what the server said about trying again."""
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class DeniedError(ClusterError):
+    """The API server does not know us or does not let us, or we have nothing to show it."""
+
+
+class RejectedError(ClusterError):
+    """The API server cannot answer such a question.
+
+    Attributes:
+        status: its HTTP status; 404 for an object that does not exist, or a kind that it does not know.
+    """
+
+    def __init__(self, message: str, status: int) -> None:
+        """Keep the status, which says whether anything is wrong at all."""
+        super().__init__(message)
+        self.status = status

@@ -1,0 +1,6 @@
+"""Reads from the Kubernetes API: get, list and watch. The only room that knows the kubernetes library.
+
+Objects are the plain dictionaries that the API server sent, so no field is lost that a library does not know yet.
+The library finds the cluster, shows who we are and holds the connections; the watch loop is our own, because the
+library's has neither bookmarks nor a way back from an expired resource version.
+"""

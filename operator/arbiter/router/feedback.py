@@ -1,0 +1,71 @@
+"""Gives every answer an id that cannot be made up, and takes a score for it once.
+
+An id is `TASK.SIDE.REVISION.NONCE.MAC`: whoever holds it was given that answer, so a score needs no store of answers,
+and any router of the pool that shares the key can take it. Rule: one score for an id in one process, the first.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from hmac import compare_digest, digest
+from typing import TYPE_CHECKING, NamedTuple
+
+from arbiter.router.refusal import Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MAC_BYTES = 12
+"""Bytes of the signature that an id carries: nobody guesses 96 bits."""
+
+REMEMBERED = 100_000
+"""Ids whose score was taken that are remembered; the oldest go first. About 10 MB."""
+
+
+class Rated(NamedTuple):
+    """What a score is for."""
+
+    task: str
+    side: str
+    revision: str
+
+
+class Feedback:
+    """Issues ids and takes scores for them."""
+
+    def __init__(self, key: bytes, nonces: Iterator[str]) -> None:
+        """Begin.
+
+        Args:
+            key: shared by all routers of a pool.
+            nonces: texts of letters and digits, never the same twice.
+        """
+        self._key = key
+        self._nonces = nonces
+        self._taken: dict[str, None] = {}
+
+    def issue(self, rated: Rated) -> bytes:
+        """The id of a new answer."""
+        said = f"{rated.task}.{rated.side}.{rated.revision}.{next(self._nonces)}"
+        return f"{said}.{self._mac(said)}".encode()
+
+    def take(self, said: str) -> Rated:
+        """What an id stands for, the first time.
+
+        Raises:
+            Refusal: 404 for an id that was not issued here, 409 for one that has its score.
+        """
+        body, _, mac = said.rpartition(".")
+        # A task's name has no dot, so there are always four parts; a side and a revision have none either.
+        if not compare_digest(mac.encode(), self._mac(body).encode()) or body.count(".") != 3:
+            raise Refusal(404, "unknown_id", "id is not the x-arbiter-request-id of an answer of this pool", "id")
+        if said in self._taken:
+            raise Refusal(409, "already_scored", "this answer has its score already", "id")
+        if len(self._taken) >= REMEMBERED:
+            del self._taken[next(iter(self._taken))]
+        self._taken[said] = None
+        task, side, revision, _ = body.split(".")
+        return Rated(task, side, revision)
+
+    def _mac(self, said: str) -> str:
+        return digest(self._key, said.encode("utf-8", "surrogatepass"), sha256)[:MAC_BYTES].hex()
