@@ -8,14 +8,16 @@ to be current there is never used. Tests of devcluster itself are then left out,
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from devcluster import build
+from devcluster.images.recipes import NAMES
 from devcluster.state import directory
-from tests.e2e.running import Cluster, devcluster, named_context, said, up
+from tests.e2e.running import ROOT, Cluster, allowed, devcluster, named_context, run, said, up
 from tests.e2e.traces import traces
 
 if TYPE_CHECKING:
@@ -58,6 +60,15 @@ def cluster(before: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) ->
     finally:
         if not was_up:
             devcluster("down")
+
+
+@pytest.fixture(scope="session")
+def images(cluster: Cluster) -> None:
+    """Build our images where they are not built, and put them into the cluster; another context must have them."""
+    assert cluster.kubeconfig.exists()
+    if not CONTEXT:
+        said(run(sys.executable, "-m", "devcluster.images", *allowed(), cwd=ROOT, timeout=3600))
+        said(devcluster("load", *NAMES))
 
 
 @pytest.fixture(scope="module")

@@ -64,8 +64,13 @@ def devcluster(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def up(*options: str) -> tuple[str, ...]:
-    """Give the command that brings the cluster up; only a machine of CI is given packages unasked."""
-    return ("up", "--install", *options) if os.environ.get("CI") else ("up", *options)
+    """Give the command that brings the cluster up; packages are installed only where `make` says so."""
+    return "up", *allowed(), *options
+
+
+def allowed() -> tuple[str, ...]:
+    """Give the option that allows packages to be installed, where `make` allows it."""
+    return ("--install",) if os.environ.get("DEVCLUSTER_INSTALL") else ()
 
 
 def named_context(context: str, path: Path) -> Cluster:
