@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 REPORTS := .cache
 
 .DEFAULT_GOAL := help
-.PHONY: help install check unit contract test calibration bench bench-core mutation lock clean \
+.PHONY: help install check unit contract test calibration bench bench-cluster bench-core mutation lock clean \
         cluster cluster-down e2e demo image need-python need-go
 
 help: ## list the targets
@@ -48,15 +48,18 @@ contract: install need-go ## what the API server's own code, and the repository'
 	@echo "== contract: the first run builds the API server's validation code, which takes two minutes"
 	@$(BIN)/pytest tests/contract --junitxml=$(REPORTS)/contract.xml
 
-test: check unit contract ## everything; this is what CI runs
+test: check unit contract e2e ## everything; this is what CI runs
 	@echo "== calibration, short: a new seed each time"
 	@$(BIN)/python -m bench.calibration --quick
-	@$(BIN)/python tests/count.py $(REPORTS)/unit.xml $(REPORTS)/contract.xml
+	@$(BIN)/python tests/count.py $(REPORTS)/unit.xml $(REPORTS)/contract.xml $(REPORTS)/e2e.xml
 
 calibration: install ## the evidence over thousands of simulated ramps; SEED=n repeats one run; about eight minutes
 	@$(BIN)/python -m bench.calibration $(if $(SEED),--seed $(SEED)) $(if $(REPORT),--report $(REPORT))
 
 bench: bench-core ## all benches that need no cluster
+
+bench-cluster: install ## the local cluster: seconds up and down, memory when idle; about five minutes, as root
+	@$(BIN)/python -m bench.devcluster
 
 bench-core: install ## one evidence block, histograms, schemas: time of each
 	@$(BIN)/python -m bench.core
@@ -79,10 +82,14 @@ cluster: install ## a real one-node Kubernetes on this machine (Linux, root); th
 cluster-down: install ## take it down and leave nothing behind
 	@$(BIN)/python -m devcluster down
 
-e2e: install need-go ## cluster tests; K=expression chooses among them
-	@$(BIN)/pytest tests/e2e $(if $(K),-k '$(K)') --junitxml=$(REPORTS)/e2e.xml
+e2e: install need-go ## cluster tests, on the cluster that is up or on one of their own; K=expression chooses among them
+	@echo "== e2e: the first run builds a cluster and the images, which takes a quarter of an hour"
+	@DEVCLUSTER_INSTALL=1 $(BIN)/pytest tests/e2e $(if $(K),-k '$(K)') --junitxml=$(REPORTS)/e2e.xml
 
-demo image: ## not built yet
+image: install ## our container images, as archives in the user's cache; NAME='arbiter ollama' builds some of them
+	@$(BIN)/python -m devcluster.images --install $(NAME)
+
+demo: ## not built yet
 	@echo "make $@: not built yet (see CHANGELOG.md)" >&2
 	@exit 2
 

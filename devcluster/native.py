@@ -1,382 +1,289 @@
-"""Runs the cluster's components as processes of this machine, around one node in namespaces of its own.
+"""Runs the cluster's components as processes of this machine, around nodes in namespaces of their own.
 
-Three rules. What is done is written down first, so that `down` undoes all of it after whatever happened. Network and
-mounts are private to the node's processes, so they are gone when the last of these is. And every wait has an end, at
-which the component that is late is named, with the last line of its log.
+Two rules. What is done is written down first, so that `down` undoes all of it after whatever happened. And network and
+mounts are private to a node's processes, so they are gone when the last of these is.
 """
 
 from __future__ import annotations
 
-import json
-import shutil
-import ssl
-import urllib.error
-import urllib.request
-from contextlib import closing
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from socket import AF_UNIX, SOCK_STREAM, socket
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from devcluster import dns, kernel, network, pki, processes
-from devcluster.cgroups import ControlGroup
-from devcluster.commands import last_line, run
-from devcluster.components import PAUSE_IMAGE, Component, components, configuration_files
+from devcluster import components, dns, kernel, machine, node, pki, registry, storage
+from devcluster.api import Api
 from devcluster.errors import DevclusterError
 from devcluster.images import archive
 from devcluster.layout import CONTROL_GROUP
+from devcluster.node_components import PAUSE_IMAGE, node_components
 from devcluster.state import Journal, State
-from devcluster.waiting import Stopwatch, wait_until
+from devcluster.supervision import Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from devcluster.layout import Layout
-    from devcluster.processes import Process
-
-NODE = "node"
-"""The process that holds the node's namespaces and does nothing else."""
-
-_NODE_SCRIPT = """\
-mount --make-rshared / || exit 1
-while [ $# -gt 0 ]; do mount --bind "$1" "$2" || exit 1; shift 2; done
-exec sleep infinity
-"""
-"""Run inside new namespaces: lets pods' mounts reach each other, and hides the directories of other nodes."""
-
-_PROCESSES = "components"
-"""Part of the control group in which the components are; pods are elsewhere."""
-
-_READY_S = 90.0
-"""How long node and DNS may take once every component is up, in seconds; 3 are usual."""
-
-_APPLY_S = 20.0
-"""How long the API server may refuse our own objects, in seconds; usually it takes them at once."""
-
-_KILL_S = 20.0
-"""How long all processes together may take to be gone, in seconds; well under 1 is usual."""
+    from devcluster.components import Component
+    from devcluster.layout import Layout, Node
+    from devcluster.nodes import Shape
 
 
 class Cluster:
     """The one cluster under a state directory."""
+
+    name = "native"
 
     def __init__(self, layout: Layout, report: Callable[[str], None]) -> None:
         """Take the layout and where to tell what is being done."""
         self.layout = layout
         self.report = report
         self.journal = Journal(layout.journal)
-        self.group = ControlGroup(CONTROL_GROUP)
-        self.components = {component.name: component for component in components(layout)}
+        self.supervisor = Supervisor(layout, self.journal, report)
+        self.api = Api(self.supervisor)
 
-    def up(self) -> None:
-        """Bring the cluster up; one that is up is used as it is, one that came only half way is begun anew."""
+    def up(self, shape: Shape) -> None:
+        """Bring the cluster up; one that is up is used and grows, one that came only half way is begun anew."""
         state = self.journal.read()
-        if state.is_complete and self._runs(state, NODE):
-            self._resume(state)
+        if state.is_complete and self.supervisor.runs(state, self.layout.first.name):
+            self._resume(state, shape)
             return
+        count = shape.resolved(0 if shape.nodes else state.nodes)
+        gpu_nodes = _gpu_nodes(shape, state, count)
         if self.journal.exists():
             self.report("the last `up` did not finish or the machine was restarted: starting over")
-            self._undo()
-        remove_tree(self.layout.state)
-        refuse_occupied(self.layout)
+            machine.undo(self.layout, self.journal)
+        machine.remove_tree(self.layout.state)
+        machine.refuse_occupied(self.layout)
+        machine.refuse_small(self.layout.state, count)
         try:
-            self._begin()
-        except (DevclusterError, KeyboardInterrupt):
+            self._begin(count, gpu_nodes)
+        except (DevclusterError, OSError, KeyboardInterrupt):
             self.report(f"undoing what was done; the logs stay in {self.layout.logs} until the next command")
-            self._undo()
+            machine.undo(self.layout, self.journal)
             raise
 
     def down(self) -> None:
         """End everything of ours and undo everything that we did to the machine."""
         if self.journal.exists():
-            self._undo()
+            machine.undo(self.layout, self.journal)
         else:
             self.report("nothing is up")
-        remove_tree(self.layout.state)
+        machine.remove_tree(self.layout.state)
 
-    def _begin(self) -> None:
-        """Bring a cluster up from nothing."""
-        self._prepare()
-        self._start_node()
-        self._start_control_plane()
-        self._start_rest()
-        self._await_ready()
-        self.kubectl("label", "node", self.layout.node, "node-role.kubernetes.io/control-plane=")
-        self.journal.note(is_complete=True)
-
-    def _undo(self) -> None:
-        """Undo what was done, in the opposite order, and then forget it. Logs are kept."""
-        state = self.journal.read()
-        self.journal.note(is_complete=False)
-        if state.control_group:
-            self.group.kill(_KILL_S)
-        for process in state.processes.values():
-            processes.stop(process, grace=0)
-        for link in state.links:
-            network.disconnect(link)
-        if state.control_group:
-            self.group.remove()
-        kernel.restore(state.kernel_settings)
-        for directory in reversed(state.directories):
-            remove_if_empty(Path(directory))
-        remove_tree(self.layout.state, spare=(self.layout.journal, self.layout.logs))
-        self.layout.journal.unlink()
-
-    def start(self, name: str) -> None:
-        """Start one component that does not run, and wait until it is up."""
-        state = self._running_state()
-        component = self._component(name)
-        if self._runs(state, name):
-            self.report(f"{name} runs already")
-            return
-        self._spawn(component)
-        self._await(component)
-
-    def stop(self, name: str) -> None:
-        """Stop one component, and leave it stopped."""
-        state = self._running_state()
-        component = self._component(name)
-        process = state.processes.get(name)
-        if process is None or not processes.is_running(process):
-            self.report(f"{name} does not run")
-        else:
-            processes.stop(process, component.grace)
-        self.journal.write(state.without_process(name))
+    def exists(self) -> bool:
+        """Say whether anything was done to the machine that is not undone."""
+        return self.journal.exists()
 
     def status(self) -> tuple[dict[str, str], bool]:
-        """Say of every component whether it is up, and whether the whole cluster is."""
+        """Say of every component and node whether it is up, and whether the whole cluster is."""
         state = self.journal.read()
-        holder = f"up (process {state.processes[NODE].pid})" if self._runs(state, NODE) else "not running"
-        found = {NODE: holder}
-        found |= {name: self._condition(state, component) for name, component in self.components.items()}
-        is_up = state.is_complete and all(condition.startswith("up") for condition in found.values())
-        if is_up:
-            found[self.layout.node] = "up" if self._node_is_ready() else "not Ready"
-            found["cluster DNS"] = "up" if self._dns_answers() else "does not answer"
-        return found, is_up and all(condition.startswith("up") for condition in found.values())
+        found = {name: self.supervisor.condition(state, one) for name, one in self._components(state).items()}
+        ready = self.api.ready_nodes() if self.supervisor.runs(state, self.layout.first.name) else set()
+        for one in self._nodes(state):
+            said = "up" if one.name in ready else "not Ready"
+            found[one.name] = said if self.supervisor.runs(state, one.name) else "not running"
+        if _is_well(state, found):
+            found["cluster DNS"] = "up" if self.api.dns_answers() else "does not answer"
+        return found, _is_well(state, found)
+
+    def kubeconfig(self) -> Path:
+        """Give the administrator's kubeconfig."""
+        return self.layout.kubeconfig("admin")
+
+    def load(self, archives: Sequence[Path]) -> None:
+        """Put the images of OCI archives into the store of every node, and of those that come later."""
+        state = self._running_state()
+        for path in archives:
+            if not path.exists():
+                raise DevclusterError(f"{path} does not exist")
+        paths = [path.resolve() for path in archives]
+        for one in self._nodes(state):
+            if self.supervisor.runs(state, one.component("containerd")):
+                node.load(self.layout, one, paths, again=True)
+            else:
+                self.report(f"{one.name} does not run; it is given the images when it is started")
+        loaded = [str(path) for path in paths]  # in the order of loading: of two images with one name, the last counts
+        self.journal.note(archives=(*(path for path in state.archives if path not in loaded), *loaded))
+
+    def kubectl(self, *arguments: str, stdin: str = "") -> str:
+        """Run kubectl as the administrator, and give what it printed."""
+        return self.api.kubectl(*arguments, stdin=stdin)
+
+    def components(self) -> tuple[str, ...]:
+        """Name everything that can be stopped and started: components, and all nodes but the first."""
+        return tuple(self._table())
+
+    def start(self, name: str) -> None:
+        """Start a component or a node that does not run, and wait until it is up."""
+        state = self._running_state()
+        found = self._found(name)
+        if self.supervisor.runs(state, name):
+            self.report(f"{name} runs already")
+        elif isinstance(found, components.Component):
+            self.supervisor.start(found)
+        else:
+            node.add(self.supervisor, found, self._archives(state))
+            self.api.await_ready([found])
+
+    def stop(self, name: str) -> None:
+        """Stop a component gently, or a node as when its power fails; either stays stopped."""
+        self._running_state()
+        found = self._found(name)
+        if isinstance(found, components.Component):
+            self.supervisor.stop(found)
+        else:
+            node.clear(self.supervisor, found)
 
     def log(self, name: str) -> str:
-        """Give what a component wrote since the cluster came up; the node's own process is one of them."""
-        if name != NODE:
-            self._component(name)
+        """Give what a component wrote since the cluster came up, or the process that holds a node's namespaces."""
+        if name != self.layout.first.name:
+            self._found(name)
         log = self.layout.log(name)
         return log.read_text(errors="replace") if log.exists() else ""
 
-    def kubectl(self, *arguments: str, user: str = "admin", stdin: str = "") -> str:
-        """Run kubectl on the cluster."""
-        return run(self._program("kubectl"), f"--kubeconfig={self.layout.kubeconfig(user)}", *arguments, stdin=stdin)
+    def _begin(self, count: int, gpu_nodes: tuple[int, ...]) -> None:
+        """Bring a cluster up from nothing."""
+        first, *further = self.layout.nodes(count)
+        self._prepare(State(nodes=count, gpu_nodes=gpu_nodes, control_group=CONTROL_GROUP))
+        node.begin(self.supervisor, first)
+        self._start_first(first)
+        for one in further:
+            node.add(self.supervisor, one, self._images())
+        for number in gpu_nodes:
+            self.api.mark_gpu(self.layout.node(number))
+        self.api.await_ready((first, *further))
+        self.api.kubectl("label", "node", first.name, "node-role.kubernetes.io/control-plane=")
+        self.journal.note(is_complete=True)
 
-    def _resume(self, state: State) -> None:
-        """Start what was stopped of a cluster that is up."""
-        missing = [component for name, component in self.components.items() if not self._runs(state, name)]
-        self.report(f"already up; starting {', '.join(c.name for c in missing)}" if missing else "already up")
-        for component in missing:
-            self._spawn(component)
-            self._await(component)
-        self._await_ready()
-
-    def _prepare(self) -> None:
-        """Make control group, directories and configuration, each written down before."""
-        layout = self.layout
-        made = tuple(str(path) for path in layout.masks if not path.exists())
-        self.journal.write(State(control_group=CONTROL_GROUP, kernel_settings=kernel.read(), directories=made))
-        for part in (_PROCESSES, layout.pods_group):
-            self.group.create(part)
-        own = (layout.configuration, layout.logs, layout.cni_configuration, *layout.masks.values(), *layout.masks)
-        for directory in own:
+    def _prepare(self, state: State) -> None:
+        """Write the first note, with the machine as it is before us, and the files that belong to no single node."""
+        masked = tuple(str(path) for path in self.layout.first.masks if not path.exists())
+        self.journal.write(replace(state, kernel_settings=kernel.read(), directories=masked))
+        for directory in (self.layout.configuration, self.layout.logs):
             directory.mkdir(parents=True, exist_ok=True)
-        for path, content in configuration_files(layout).items():
+        for path, content in registry.configuration_files(self.layout).items():
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(content)
 
-    def _start_node(self) -> None:
-        """Start the process that holds the node's namespaces, and join it to the host."""
-        masks = [str(path) for seen, own in self.layout.masks.items() for path in (own, seen)]
-        unshare = ("unshare", "--net", "--mount", "--propagation", "slave")
-        process = self._record(NODE, (*unshare, "sh", "-c", _NODE_SCRIPT, "sh", *masks))
-        program = Path(f"/proc/{process.pid}/cmdline")
-        wait_until(lambda: not processes.is_running(process) or program.read_bytes().startswith(b"sleep"), 10)
-        if not processes.is_running(process) or not program.read_bytes().startswith(b"sleep"):
-            raise self._late(NODE, "has not made its namespaces")
-        self.journal.note(links=(self.layout.link,))
-        network.connect(self.layout, process.pid)
+    def _start_first(self, first: Node) -> None:
+        """Start what needs no API server, then that, then the rest; images are loaded while it starts."""
+        every = self._components(State(nodes=1))
+        server = every["kube-apiserver"]
+        early = [every[name] for name in ("etcd", "containerd", *registry.PORTS)]
+        late = [component for component in every.values() if component not in (*early, server)]
+        for component in early:
+            self.supervisor.spawn(component)
+        pki.make(self.layout)
+        pki.admit(self.layout, first)
+        self.supervisor.await_up(every["etcd"])
+        self.supervisor.spawn(server)
+        for component in early[1:]:
+            self.supervisor.await_up(component)
+        node.load(self.layout, first, self._images())
+        self.supervisor.await_up(server)
+        for component in late:
+            self.supervisor.spawn(component)
+        ours = (dns.manifests(self.layout), storage.manifests(self.layout), registry.manifests(self.layout))
+        self.api.apply([*pki.bindings(), *(manifest for manifests in ours for manifest in manifests)])
+        for component in late:
+            self.supervisor.await_up(component)
 
-    def _start_control_plane(self) -> None:
-        """Start what needs no API server, then that; images are loaded while it starts."""
-        layout = self.layout
-        for name in ("etcd", "containerd"):
-            self._spawn(self.components[name])
-        pki.make(layout)
-        self._await(self.components["etcd"])
-        self._spawn(self.components["kube-apiserver"])
-        self._await(self.components["containerd"])
-        pause = archive.Image(PAUSE_IMAGE, {"/pause": layout.programs["pause"]}, ("/pause",))
-        for image in (pause, dns.image(layout.programs["coredns"])):
-            file = layout.images / f"{image.entrypoint[0].strip('/')}.tar"
-            archive.write_archive(image, file)
-            archive.load(layout, file)
-        self._await(self.components["kube-apiserver"])
+    def _resume(self, state: State, shape: Shape) -> None:
+        """Start what was stopped of a cluster that is up, and add what the shape has more."""
+        count = shape.resolved(state.nodes)
+        machine.refuse_small(self.layout.state, count - state.nodes)
+        gpu_nodes = _gpu_nodes(shape, state, count)
+        dead = [one for one in self._nodes(state) if not self.supervisor.runs(state, one.name)]
+        every = [component for component in self._components(state).values() if component.node not in dead]
+        missing = [component for component in every if not self.supervisor.runs(state, component.name)]
+        names = ", ".join([*(component.name for component in missing), *(one.name for one in dead)])
+        self.report(f"already up; starting {names}" if names else "already up")
+        for component in missing:
+            self.supervisor.start(component)
+        for one in dead:
+            node.add(self.supervisor, one, self._archives(state))
+        self.journal.note(nodes=count, gpu_nodes=gpu_nodes)
+        for one in self.layout.nodes(count)[state.nodes :]:
+            self._grow(one, self._archives(state))
+        for number in gpu_nodes:
+            self.api.mark_gpu(self.layout.node(number))
+        self.api.await_ready(self.layout.nodes(count))
 
-    def _start_rest(self) -> None:
-        """Start everything that talks to the API server, and hand it what we run in the cluster."""
-        state = self.journal.read()
-        rest = [component for name, component in self.components.items() if name not in state.processes]
-        for component in rest:
-            self._spawn(component)
-        self._hand_over([*pki.bindings(), *dns.manifests(self.layout)])
-        for component in rest:
-            self._await(component)
-
-    def _hand_over(self, objects: list[dict[str, Any]]) -> None:
-        """Apply objects; a server that has just come up may refuse them until it has made its own."""
-        document = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
-        refused: list[DevclusterError] = []
-
-        def is_applied() -> bool:
-            try:
-                self.kubectl("apply", "--server-side", "--filename=-", user="super-admin", stdin=document)
-            except DevclusterError as error:
-                refused.append(error)
-                return False
-            return True
-
-        if not wait_until(is_applied, _APPLY_S, pause=0.5):
-            raise refused[-1]
-
-    def _await_ready(self) -> None:
-        """Wait until the node is Ready and the cluster's DNS answers."""
-        if not wait_until(self._node_is_ready, _READY_S, pause=0.2):
-            raise self._late("kubelet", f"has not made {self.layout.node} Ready")
-        if not wait_until(self._dns_answers, _READY_S, pause=0.1):
-            raise self._late("kubelet", "runs no DNS that answers")
-
-    def _node_is_ready(self) -> bool:
-        """Say whether the node is Ready."""
-        query = "-o=jsonpath={.status.conditions[?(@.type=='Ready')].status}"
+    def _grow(self, one: Node, archives: Sequence[Path]) -> None:
+        """Add a node to a cluster that is up; if it does not come up, it is taken out again."""
+        self.report(f"adding {one.name}")
         try:
-            return self.kubectl("get", "node", self.layout.node, "--ignore-not-found", query) == "True"
-        except DevclusterError:
-            return False
+            node.add(self.supervisor, one, archives)
+        except (DevclusterError, OSError, KeyboardInterrupt):
+            self.report(f"taking {one.name} out again; its logs stay in {self.layout.logs}")
+            node.clear(self.supervisor, one)
+            with suppress(DevclusterError):  # without an API server it is not known there either
+                self.api.kubectl("delete", "node", one.name, "--ignore-not-found")
+            machine.remove_tree(one.root)
+            gpu_nodes = self.journal.read().gpu_nodes
+            self.journal.note(nodes=one.number - 1, gpu_nodes=tuple(each for each in gpu_nodes if each < one.number))
+            raise
 
-    def _dns_answers(self) -> bool:
-        """Say whether the cluster's DNS answers."""
-        return dns.answers(self.layout.addresses.dns, f"kubernetes.default.svc.{self.layout.domain}")
+    def _archives(self, state: State) -> tuple[Path, ...]:
+        """Give the archives that every node is given: ours, and those that were loaded and are still there."""
+        return *self._images(), *(path for path in map(Path, state.archives) if path.exists())
 
-    def _spawn(self, component: Component) -> None:
-        """Start a component in the node's namespaces."""
-        node = self.journal.read().processes[NODE]
-        if not processes.is_running(node):
-            raise DevclusterError(f"{self.layout.node} is gone; take the cluster down and up again")
-        enter = ("nsenter", "--target", str(node.pid), "--net", "--mount")
-        program = str(self._program(component.name))
-        self._record(component.name, (*enter, program, *component.arguments))
+    def _images(self) -> tuple[Path, ...]:
+        """Give the archives of the images that the cluster itself runs; they are made once."""
+        programs = self.layout.programs
+        pause = archive.Image(PAUSE_IMAGE, {"/pause": programs["pause"]}, ("/pause",))
+        made = []
+        for image in (pause, dns.image(programs["coredns"]), *storage.images(programs["local-path-provisioner"])):
+            path = self.layout.images / f"{image.name.rpartition('/')[2].partition(':')[0]}.tar"
+            if not path.exists():
+                draft = path.with_suffix(".new")
+                archive.write_archive(image, draft)
+                draft.rename(path)
+            made.append(path)
+        return tuple(made)
 
-    def _program(self, name: str) -> Path:
-        """Give a program that is built."""
-        if name not in self.layout.programs:
-            raise DevclusterError(f"{name} is not built; build it: python -m devcluster up")
-        return self.layout.programs[name]
+    def _nodes(self, state: State) -> tuple[Node, ...]:
+        """Give the nodes that the cluster is to have; one where there is no cluster."""
+        return self.layout.nodes(max(state.nodes, 1))
 
-    def _record(self, name: str, command: Sequence[str]) -> Process:
-        """Start a process that is in the state and in our control group before its program runs."""
+    def _components(self, state: State) -> dict[str, Component]:
+        """Give all components by name, in the order in which they are started."""
+        first, *further = self._nodes(state)
+        every = (
+            *components.control_plane(self.layout),
+            *node_components(first),
+            *registry.registries(self.layout),
+            *(component for one in further for component in node_components(one)),
+        )
+        return {component.name: component for component in every}
 
-        def record(process: Process) -> None:
-            self.journal.write(self.journal.read().with_process(name, process))
-            self.group.join(_PROCESSES, process.pid)
+    def _table(self) -> dict[str, Component | Node]:
+        """Give everything that can be stopped, by name. The first node is not: the control plane is on it."""
+        state = self.journal.read()
+        return {**self._components(state), **{one.name: one for one in self._nodes(state)[1:]}}
 
-        environment = {"PATH": self.layout.path, "HOME": str(self.layout.node_root)}
-        return processes.spawn(command, self.layout.log(name), environment, record)
-
-    def _await(self, component: Component) -> None:
-        """Wait until a component is up; stop waiting when it has ended."""
-        process = self.journal.read().processes[component.name]
-        watch = Stopwatch()
-
-        def is_decided() -> bool:
-            return not processes.is_running(process) or self._is_healthy(component)
-
-        wait_until(is_decided, component.deadline)
-        if not processes.is_running(process):
-            raise self._late(component.name, "ended")
-        if not self._is_healthy(component):
-            raise self._late(component.name, f"is not up after {component.deadline:.0f} s")
-        self.report(f"{component.name} is up ({watch.seconds():.1f} s)")
-
-    def _is_healthy(self, component: Component) -> bool:
-        """Ask a component whether it is up."""
-        if component.health:
-            return responds(component.health)
-        with closing(socket(AF_UNIX, SOCK_STREAM)) as client:
-            return client.connect_ex(str(self.layout.containerd_socket)) == 0
-
-    def _condition(self, state: State, component: Component) -> str:
-        """Say in words how a component is."""
-        if not self._runs(state, component.name):
-            return "not running"
-        pid = state.processes[component.name].pid
-        return f"up (process {pid})" if self._is_healthy(component) else f"not healthy (process {pid})"
-
-    def _runs(self, state: State, name: str) -> bool:
-        """Say whether a component's process runs."""
-        return name in state.processes and processes.is_running(state.processes[name])
+    def _found(self, name: str) -> Component | Node:
+        """Find what is called so, and can be stopped."""
+        table = self._table()
+        if name == self.layout.first.name:
+            raise DevclusterError(f"{name} runs the control plane; stop its components, or take the cluster down")
+        if name not in table:
+            raise DevclusterError(f"no component is named {name}; there are {', '.join(table)}")
+        return table[name]
 
     def _running_state(self) -> State:
         """Give the state of a cluster that is up; raise where none is."""
         state = self.journal.read()
-        if not self._runs(state, NODE):
+        if not self.supervisor.runs(state, self.layout.first.name):
             raise DevclusterError("the cluster is not up; bring it up: python -m devcluster up")
         return state
 
-    def _component(self, name: str) -> Component:
-        """Find a component by name."""
-        if name not in self.components:
-            raise DevclusterError(f"no component is named {name}; there are {', '.join(self.components)}")
-        return self.components[name]
 
-    def _late(self, name: str, complaint: str) -> DevclusterError:
-        """Say what a component failed to do, and what it said last."""
-        log = self.layout.log(name)
-        said = last_line(log.read_text(errors="replace")) if log.exists() else "it said nothing"
-        return DevclusterError(f"{name} {complaint}; last line of {log}: {said}")
+def _gpu_nodes(shape: Shape, state: State, count: int) -> tuple[int, ...]:
+    """Give the numbers of the GPU nodes among so many nodes: those asked for, and those marked before."""
+    return tuple(number for number in sorted({*shape.gpu_nodes, *state.gpu_nodes}) if number <= count)
 
 
-def refuse_occupied(layout: Layout) -> None:
-    """Raise where something that we would make is there already and not ours."""
-    if ControlGroup(CONTROL_GROUP).exists():
-        raise DevclusterError(
-            f"a control group {CONTROL_GROUP} exists that {layout.state} knows nothing of; "
-            "take the cluster down that made it (XDG_STATE_HOME says where its state is), or restart the machine"
-        )
-    network.refuse_taken(layout)
-
-
-def responds(url: str) -> bool:
-    """Say whether a URL answers 200. Certificates are not looked at: health is public, and the address is ours."""
-    trust = ssl._create_unverified_context()  # noqa: SLF001, S323  as above
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=trust))
-    try:
-        with direct.open(url, timeout=2) as answer:
-            return bool(answer.status == 200)
-    except (OSError, urllib.error.URLError):
-        return False
-
-
-def remove_if_empty(directory: Path) -> None:
-    """Remove a directory that we made, unless somebody else has put something into it since."""
-    if directory.is_dir() and not any(directory.iterdir()):
-        directory.rmdir()
-
-
-def remove_tree(state: Path, spare: tuple[Path, ...] = ()) -> None:
-    """Remove the state directory, or all in it but what is spared; never through a mount."""
-    mounted = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-    inside = [where for where in mounted if Path(where).is_relative_to(state)]
-    if inside:
-        raise DevclusterError(f"{inside[0]} is mounted; unmount it and run `down` again")
-    for path in state.iterdir() if state.exists() else ():
-        if path in spare:
-            continue
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-    if state.exists() and not spare:
-        state.rmdir()
+def _is_well(state: State, found: dict[str, str]) -> bool:
+    """Say whether a cluster is up of which everything that was looked at is."""
+    return state.is_complete and all(condition.startswith("up") for condition in found.values())

@@ -32,11 +32,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what has no object; let those that take the cluster down come last."""
+    """Leave out what has no object, count what needs a cluster, and let those that take it down come last."""
     if CONTEXT:
         left_out = [item for item in items if item.get_closest_marker("devcluster")]
         items[:] = [item for item in items if item not in left_out]
         config.hook.pytest_deselected(items=left_out)
+    for item in items:
+        if "cluster" in getattr(item, "fixturenames", ()):
+            item.user_properties.append(("cluster tests", 1))
     items.sort(key=lambda item: item.path.stem == "test_lifecycle")
 
 
