@@ -17,16 +17,18 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from devcluster import build, debian, engine, kind, programs, storage
+from devcluster import build, debian, engine, programs
 from devcluster.commands import last_line
 from devcluster.errors import DevclusterError
 from devcluster.images import built as built_images
-from devcluster.kind import KindCluster
-from devcluster.layout import Layout
-from devcluster.native import Cluster
+from devcluster.kind import cluster as kind
+from devcluster.kind.cluster import KindCluster
+from devcluster.native import storage
+from devcluster.native.cluster import Cluster
+from devcluster.native.layout import Layout
+from devcluster.native.state import directory
 from devcluster.nodes import Shape
 from devcluster.provider import KIND, NATIVE, PROVIDERS, Facts, choose, refuse_unfit
-from devcluster.state import directory
 from devcluster.waiting import Stopwatch
 
 if TYPE_CHECKING:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from devcluster.components import Component
+from devcluster.native.components import Component
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from devcluster.layout import Layout
+    from devcluster.native.layout import Layout
 
 USER, PASSWORD = "devcluster", "devcluster"
 """Who the private registry lets in. No secret: it is in the README, and what it guards is thrown away."""

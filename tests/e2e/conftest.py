@@ -16,7 +16,7 @@ import pytest
 
 from devcluster import build
 from devcluster.images.recipes import NAMES
-from devcluster.state import directory
+from devcluster.native.state import directory
 from tests.e2e.running import ROOT, Cluster, allowed, devcluster, named_context, run, said, up
 from tests.e2e.traces import traces
 

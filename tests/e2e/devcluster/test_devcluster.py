@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devcluster.state import Journal
+from devcluster.native.state import Journal
 from devcluster.waiting import wait_until
 from tests.e2e.devcluster.pods import apply, deployment, inside, pod, ready, service, value
 from tests.e2e.running import Cluster, devcluster, said, up

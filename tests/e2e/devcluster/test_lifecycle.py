@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from devcluster.state import Journal
+from devcluster.native.state import Journal
 from devcluster.waiting import wait_until
 from tests.e2e.devcluster.pods import apply, pod, ready
 from tests.e2e.running import ROOT, Cluster, devcluster, said, up
@@ -21,7 +21,7 @@ from tests.e2e.traces import STATE, traces
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from devcluster.state import State
+    from devcluster.native.state import State
 
 pytestmark = [pytest.mark.cluster, pytest.mark.devcluster]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devcluster.errors import DevclusterError
-from devcluster.kind_containers import STATES
-from devcluster.kind_parts import container
+from devcluster.kind.containers import STATES
+from devcluster.kind.parts import container
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from devcluster.layout import Layout
+from devcluster.native.layout import Layout
 
 PROGRAMS = (
     "etcd",

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from devcluster import __main__ as command_line
-from devcluster import build, kind_registries
+from devcluster import build
 from devcluster.__main__ import main
+from devcluster.kind import registries
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -85,7 +86,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(command_line, "_LOCK", f"\0{tmp_path}")
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     monkeypatch.setattr(build, "NEEDED", 0)
-    monkeypatch.setattr(kind_registries, "refuse_taken", lambda: None)
+    monkeypatch.setattr(registries, "refuse_taken", lambda: None)
     return tmp_path
 
 

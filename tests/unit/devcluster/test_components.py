@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from devcluster import dns
-from devcluster.cgroups import ControlGroup, hierarchies
-from devcluster.components import Component, control_plane
 from devcluster.images.archive import Image, write_archive
-from devcluster.node_components import kubelet_configuration
+from devcluster.native import dns
+from devcluster.native.cgroups import ControlGroup, hierarchies
+from devcluster.native.components import Component, control_plane
+from devcluster.native.node_components import kubelet_configuration
+from devcluster.native.pki import bindings, kubeadm_configuration
 from devcluster.nodes import GPU_TOLERATION
-from devcluster.pki import bindings, kubeadm_configuration
 from tests.unit.devcluster.example import LAYOUT
 
 NAMES = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from devcluster import kind_containers, kind_registries, nodes, registry
+from devcluster import nodes, registry
 from devcluster.errors import DevclusterError
-from devcluster.kind import KindCluster
-from devcluster.kind_parts import configuration, parts
+from devcluster.kind import containers, registries
+from devcluster.kind.cluster import KindCluster
+from devcluster.kind.parts import configuration, parts
 from devcluster.nodes import Shape
 from tests.unit.devcluster.engine_of_text import FIRST, REGISTRIES, SECOND, Machine
 
@@ -47,7 +48,7 @@ class Here:
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Here:
     """Give a machine without a cluster; nobody has its registries' ports."""
-    monkeypatch.setattr(kind_registries, "refuse_taken", lambda: None)
+    monkeypatch.setattr(registries, "refuse_taken", lambda: None)
     return Here(tmp_path / "state")
 
 
@@ -57,7 +58,7 @@ def test_a_new_cluster_is_made_in_this_order(here: Here) -> None:
 
     kubeconfig = f"--kubeconfig={here.state}/kubeconfig"
     known = "/etc/containerd/certs.d/localhost"
-    trust = ("sh", "-c", kind_registries.TRUST, "sh")
+    trust = ("sh", "-c", registries.TRUST, "sh")
     gpu = json.dumps({"status": {"capacity": {"nvidia.com/gpu": "1"}, "allocatable": {"nvidia.com/gpu": "1"}}})
     labels = [f"{name}={value}" for name, value in nodes.GPU_LABELS.items()]
     assert here.machine.told() == [
@@ -323,7 +324,7 @@ def test_a_part_is_stopped_and_started(here: Here, part: str, stop: tuple[str, .
 
 def test_a_part_that_does_not_come_is_said_so(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every wait has an end, with where to look."""
-    monkeypatch.setattr(kind_containers, "_SWITCH_S", 0)
+    monkeypatch.setattr(containers, "_SWITCH_S", 0)
     monkeypatch.setattr(here.machine, "stopped", frozenset({(FIRST, "kubelet")}))
     cluster = here.cluster()
     here.state.mkdir()

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from devcluster import kind, nodes
-from devcluster.kind_parts import NODE_IMAGE, configuration, container, parts
+from devcluster import nodes
+from devcluster.kind import cluster as kind
+from devcluster.kind.parts import NODE_IMAGE, configuration, container, parts
 from tests.unit.devcluster.engine_of_text import FIRST, SECOND
 
 

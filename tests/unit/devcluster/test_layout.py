@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from devcluster.layout import MASKED, Layout
+from devcluster.native.layout import MASKED, Layout
 from devcluster.nodes import MOST_NODES
 from tests.unit.devcluster.example import LAYOUT
 

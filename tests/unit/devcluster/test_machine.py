@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devcluster import machine
 from devcluster.errors import DevclusterError
+from devcluster.native import machine
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devcluster import processes
 from devcluster.errors import DevclusterError
-from devcluster.native import Cluster
+from devcluster.native import processes
+from devcluster.native.cluster import Cluster
+from devcluster.native.state import State
 from devcluster.nodes import Shape
-from devcluster.state import State
 from tests.unit.devcluster.example import LAYOUT
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from devcluster.layout import Addresses
-from devcluster.network import addressed, first_taken, routes_to_pods
+from devcluster.native.layout import Addresses
+from devcluster.native.network import addressed, first_taken, routes_to_pods
 from devcluster.nodes import MOST_NODES
 from tests.unit.devcluster.example import LAYOUT
 

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devcluster import node
 from devcluster.errors import DevclusterError
+from devcluster.native import node
 from tests.unit.devcluster.example import LAYOUT
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from devcluster.layout import Layout
+    from devcluster.native.layout import Layout
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from devcluster.node_components import cni_configuration, configuration_files, node_components
+from devcluster.native.node_components import cni_configuration, configuration_files, node_components
 from tests.unit.devcluster.example import LAYOUT
 
 FIRST, SECOND = LAYOUT.nodes(2)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from devcluster import kernel
 from devcluster.errors import DevclusterError
-from devcluster.processes import Process
-from devcluster.state import Journal, State, directory
+from devcluster.native import kernel
+from devcluster.native.processes import Process
+from devcluster.native.state import Journal, State, directory
 
 FULL = State(
     provider="native",

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from devcluster import storage
 from devcluster.images.archive import write_archive
+from devcluster.native import storage
 from devcluster.nodes import GPU_TOLERATION, MOST_NODES
 from tests.unit.devcluster.example import LAYOUT
 

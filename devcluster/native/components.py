@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from devcluster.layout import Layout, Node
+    from devcluster.native.layout import Layout, Node
 
 ETCD_URL = "http://127.0.0.1:2379"
 """etcd answers inside the first node's network namespace only, so it needs no certificates."""

@@ -13,18 +13,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from devcluster import network, pki, processes
-from devcluster.cgroups import ControlGroup
 from devcluster.commands import run
-from devcluster.node_components import configuration_files, node_components
-from devcluster.supervision import PROCESSES
+from devcluster.native import network, pki, processes
+from devcluster.native.cgroups import ControlGroup
+from devcluster.native.node_components import configuration_files, node_components
+from devcluster.native.supervision import PROCESSES
 from devcluster.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from devcluster.layout import Layout, Node
-    from devcluster.supervision import Supervisor
+    from devcluster.native.layout import Layout, Node
+    from devcluster.native.supervision import Supervisor
 
 _SCRIPT = """\
 mount --make-rshared / || exit 1

@@ -15,7 +15,7 @@ from devcluster.errors import DevclusterError
 from devcluster.images.archive import Image
 
 if TYPE_CHECKING:
-    from devcluster.layout import Layout
+    from devcluster.native.layout import Layout
 
 PACKAGES = frozenset({"busybox-static"})
 """Debian packages that must be there: the short pods need a shell, mkdir and rm, in an image that holds no more."""

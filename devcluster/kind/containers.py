@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from devcluster.errors import DevclusterError
-from devcluster.kind_parts import CLUSTER, CONTROL_PLANE, Part, container
+from devcluster.kind.parts import CLUSTER, CONTROL_PLANE, Part, container
 from devcluster.waiting import wait_until
 
 if TYPE_CHECKING:

@@ -11,20 +11,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from devcluster import components, dns, kernel, machine, node, pki, registry, storage
-from devcluster.api import Api
+from devcluster import registry
 from devcluster.errors import DevclusterError
 from devcluster.images import archive
-from devcluster.layout import CONTROL_GROUP
-from devcluster.node_components import PAUSE_IMAGE, node_components
-from devcluster.state import Journal, State
-from devcluster.supervision import Supervisor
+from devcluster.native import components, dns, kernel, machine, node, pki, storage
+from devcluster.native.api import Api
+from devcluster.native.layout import CONTROL_GROUP
+from devcluster.native.node_components import PAUSE_IMAGE, node_components
+from devcluster.native.state import Journal, State
+from devcluster.native.supervision import Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from devcluster.components import Component
-    from devcluster.layout import Layout, Node
+    from devcluster.native.components import Component
+    from devcluster.native.layout import Layout, Node
     from devcluster.nodes import Shape
 
 

@@ -16,7 +16,7 @@ from devcluster.images.archive import Image
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from devcluster.layout import Layout
+    from devcluster.native.layout import Layout
 
 IMAGE = "devcluster.local/coredns:1"
 """The image around the CoreDNS program."""

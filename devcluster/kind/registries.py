@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from devcluster import registry
 from devcluster.errors import DevclusterError
-from devcluster.kind_parts import NETWORK, registry_container
+from devcluster.kind.parts import NETWORK, registry_container
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,20 +13,20 @@ from contextlib import closing
 from socket import AF_UNIX, SOCK_STREAM, socket
 from typing import TYPE_CHECKING
 
-from devcluster import processes
-from devcluster.cgroups import ControlGroup
 from devcluster.commands import last_line
 from devcluster.errors import DevclusterError
+from devcluster.native import processes
+from devcluster.native.cgroups import ControlGroup
 from devcluster.waiting import Stopwatch, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from devcluster.components import Component
-    from devcluster.layout import Layout, Node
-    from devcluster.processes import Process
-    from devcluster.state import Journal, State
+    from devcluster.native.components import Component
+    from devcluster.native.layout import Layout, Node
+    from devcluster.native.processes import Process
+    from devcluster.native.state import Journal, State
 
 PROCESSES = "components"
 """Part of a node's control group in which its components are; pods are elsewhere."""

@@ -14,17 +14,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from devcluster import kind_registries, nodes, programs, registry
+from devcluster import nodes, programs, registry
 from devcluster.commands import run as run_command
 from devcluster.errors import DevclusterError
-from devcluster.kind_containers import Containers, is_up
-from devcluster.kind_parts import CLUSTER, NODE_IMAGE, configuration, container, parts, registry_container
+from devcluster.kind import registries
+from devcluster.kind.containers import Containers, is_up
+from devcluster.kind.parts import CLUSTER, NODE_IMAGE, configuration, container, parts, registry_container
 from devcluster.provider import KIND
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from devcluster.kind_parts import Part
+    from devcluster.kind.parts import Part
     from devcluster.nodes import Shape
 
 _CREATE_S = 1800.0
@@ -96,7 +97,7 @@ class KindCluster:
         if present:
             self._resume(shape)
             return
-        kind_registries.refuse_taken()
+        registries.refuse_taken()
         try:
             self._begin(count, shape)
         except (DevclusterError, KeyboardInterrupt):
@@ -177,14 +178,14 @@ class KindCluster:
     def _start_registries(self, count: int) -> None:
         """Start the registries, and tell every node and the cluster's users where they are."""
         passwords = self.state / "registry.htpasswd"
-        passwords.write_text(kind_registries.passwords())
+        passwords.write_text(registries.passwords())
         for name in registry.PORTS:
-            self._containers.command(*kind_registries.run_command(name, passwords))
-            directory, content = kind_registries.trust(name)
+            self._containers.command(*registries.run_command(name, passwords))
+            directory, content = registries.trust(name)
             for number in range(1, count + 1):
                 within = ("exec", "--interactive", container(number))
-                self._containers.command(*within, "sh", "-c", kind_registries.TRUST, "sh", directory, stdin=content)
-        manifest = json.dumps(kind_registries.manifest())
+                self._containers.command(*within, "sh", "-c", registries.TRUST, "sh", directory, stdin=content)
+        manifest = json.dumps(registries.manifest())
         self.kubectl("apply", "--server-side", "--filename=-", stdin=manifest)
 
     def _resume(self, shape: Shape) -> None:

@@ -11,8 +11,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from devcluster import processes
 from devcluster.errors import DevclusterError
+from devcluster.native import processes
 from devcluster.waiting import wait_until
 
 _REMOVE_S = 10.0

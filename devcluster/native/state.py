@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from devcluster.errors import DevclusterError
-from devcluster.processes import Process
+from devcluster.native.processes import Process
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,16 +8,17 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from devcluster import dns, nodes
+from devcluster import nodes
 from devcluster.commands import run
 from devcluster.errors import DevclusterError
+from devcluster.native import dns
 from devcluster.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from devcluster.layout import Node
-    from devcluster.supervision import Supervisor
+    from devcluster.native.layout import Node
+    from devcluster.native.supervision import Supervisor
 
 _APPLY_S = 20.0
 """How long the API server may refuse our own objects, in seconds; usually it takes them at once."""

@@ -21,7 +21,7 @@ from devcluster.waiting import wait_until
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from devcluster.layout import Addresses, Layout, Node
+    from devcluster.native.layout import Addresses, Layout, Node
 
 _BRIDGE = "nodes"
 """The bridge in the first node's namespace. It has the node's address, which a port of it could not have."""

@@ -9,14 +9,14 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from devcluster import kernel, network, processes
-from devcluster.cgroups import ControlGroup
 from devcluster.errors import DevclusterError
-from devcluster.layout import CONTROL_GROUP
+from devcluster.native import kernel, network, processes
+from devcluster.native.cgroups import ControlGroup
+from devcluster.native.layout import CONTROL_GROUP
 
 if TYPE_CHECKING:
-    from devcluster.layout import Layout
-    from devcluster.state import Journal
+    from devcluster.native.layout import Layout
+    from devcluster.native.state import Journal
 
 _KILL_S = 20.0
 """How long all processes together may take to be gone, in seconds; well under 1 is usual."""

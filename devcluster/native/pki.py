@@ -13,7 +13,7 @@ from devcluster.commands import run
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from devcluster.layout import Layout, Node
+    from devcluster.native.layout import Layout, Node
 
 
 def kubeadm_configuration(layout: Layout) -> tuple[dict[str, Any], ...]:

@@ -10,13 +10,13 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from devcluster import registry
-from devcluster.components import Component, flags
+from devcluster.native.components import Component, flags
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from devcluster.layout import Layout, Node
+    from devcluster.native.layout import Layout, Node
 
 PAUSE_IMAGE = "devcluster.local/pause:1"
 """The image that holds a pod's namespaces."""
