@@ -85,7 +85,8 @@ class Shape:
                 f"--nodes {count}: the cluster has {present}; take it down first (python -m devcluster down)"
             )
         if beyond := [number for number in sorted(self.gpu_nodes) if number > count]:
-            raise DevclusterError(f"--gpu-node {beyond[0]}: the cluster has {count} nodes; add --nodes {beyond[0]}")
+            has = "1 node" if count == 1 else f"{count} nodes"
+            raise DevclusterError(f"--gpu-node {beyond[0]}: the cluster has {has}; add --nodes {beyond[0]}")
         return count
 
 

@@ -21,7 +21,7 @@ from tests.e2e.running import ROOT, Cluster, allowed, devcluster, named_context,
 from tests.e2e.traces import traces
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 CONTEXT = os.environ.get("ARBITER_KUBECONTEXT", "")
 
@@ -72,6 +72,16 @@ def images(cluster: Cluster) -> None:
     if not CONTEXT:
         said(run(sys.executable, "-m", "devcluster.images", *allowed(), cwd=ROOT, timeout=3600))
         said(devcluster("load", *NAMES))
+
+
+@pytest.fixture
+def count(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Give what counts one engine started or one completion served, for the closing lines of a run."""
+
+    def add(what: str) -> None:
+        request.node.user_properties.append((what, 1))
+
+    return add
 
 
 @pytest.fixture(scope="module")

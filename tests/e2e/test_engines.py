@@ -124,16 +124,16 @@ def ask(url: str, body: dict[str, Any]) -> bytes:
 
 
 def test_llama_server_completes_a_chat_with_a_model_from_an_image_volume(
-    start: Callable[[list[dict[str, Any]]], str], record_property: Callable[[str, object], None]
+    start: Callable[[list[dict[str, Any]]], str], count: Callable[[str], None]
 ) -> None:
     """The model that answers is the one whose image is mounted, and it knows its geography."""
     url = start(llama_server("smollm2"))
-    record_property("engines started", 1)
+    count("engines started")
 
     answer = json.loads(ask(f"{url}/v1/chat/completions", QUESTION))
-    record_property("completions served", 1)
+    count("completions served")
     events = ask(f"{url}/v1/chat/completions", QUESTION | {"stream": True}).decode().split("\n\n")
-    record_property("completions served", 1)
+    count("completions served")
 
     assert "Paris" in answer["choices"][0]["message"]["content"]
     assert answer["usage"]["completion_tokens"] > 0
@@ -143,14 +143,14 @@ def test_llama_server_completes_a_chat_with_a_model_from_an_image_volume(
 
 
 def test_a_base_model_is_served_as_well(
-    start: Callable[[list[dict[str, Any]]], str], record_property: Callable[[str, object], None]
+    start: Callable[[list[dict[str, Any]]], str], count: Callable[[str], None]
 ) -> None:
     """Gemma 3 270M is not tuned to follow instructions: a real example of the worse candidate."""
     url = start(llama_server("gemma3-270m"))
-    record_property("engines started", 1)
+    count("engines started")
 
     answer = json.loads(ask(f"{url}/v1/completions", {"prompt": "The capital of France is", "max_tokens": 8}))
-    record_property("completions served", 1)
+    count("completions served")
 
     assert answer["usage"]["completion_tokens"] > 0
     assert answer["choices"][0]["text"].strip()
@@ -160,11 +160,11 @@ def test_ollama_creates_a_model_from_a_file_and_completes_a_chat(
     cluster: Cluster,
     namespace: str,
     start: Callable[[list[dict[str, Any]]], str],
-    record_property: Callable[[str, object], None],
+    count: Callable[[str], None],
 ) -> None:
     """Asked in its own protocol and in OpenAI's, a real Ollama answers with the same model."""
     url = start(ollama())
-    record_property("engines started", 1)
+    count("engines started")
     inside = ("-n", namespace, "exec", "--stdin", "deployment/ollama", "--")
     # One thread, or it counts the machine's processors and waits for time slices that its limit does not give.
     lines = "FROM /model/model.gguf\nPARAMETER num_thread 1\n"
@@ -180,9 +180,9 @@ def test_ollama_creates_a_model_from_a_file_and_completes_a_chat(
             "options": {"temperature": 0, "num_predict": 24},
         },
     )
-    record_property("completions served", 1)
+    count("completions served")
     openai = ask(f"{url}/v1/chat/completions", QUESTION | {"model": "smollm2:135m"})
-    record_property("completions served", 1)
+    count("completions served")
 
     assert "Paris" in json.loads(own)["message"]["content"]
     assert json.loads(own)["eval_count"] > 0

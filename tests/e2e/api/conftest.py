@@ -18,7 +18,7 @@ NAMES = [definition["metadata"]["name"] for definition in crd.definitions().valu
 NUMBERS = itertools.count(1)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def installed(cluster: Cluster) -> Iterator[str]:
     """Install the definitions as the README says, and give what that printed.
 
@@ -36,7 +36,7 @@ def installed(cluster: Cluster) -> Iterator[str]:
         said(cluster.kubectl("delete", "crds", *made))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def api(cluster: Cluster, installed: str) -> Iterator[Api]:
     """Give the API server, with a namespace that no earlier run has used."""
     assert installed

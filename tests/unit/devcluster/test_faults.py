@@ -303,9 +303,7 @@ def test_with_an_engine_and_without_go(machine: Machine) -> None:
     ("options", "want"),
     [
         pytest.param(("--nodes", "0"), "--nodes 0: must be from 1 to 9", id="no node"),
-        pytest.param(
-            ("--gpu-node", "2"), "--gpu-node 2: the cluster has 1 nodes; add --nodes 2", id="a GPU in no node"
-        ),
+        pytest.param(("--gpu-node", "2"), "--gpu-node 2: the cluster has 1 node; add --nodes 2", id="a GPU in no node"),
     ],
 )
 def test_with_nodes_that_cannot_be(machine: Machine, options: tuple[str, ...], want: str) -> None:

@@ -86,7 +86,7 @@ def test_a_gpu_node_that_a_new_cluster_would_not_have_is_refused_before_anything
     """A cluster half made would have to be undone for it."""
     given = Cluster(replace(LAYOUT, state=tmp_path / "state"), print)
 
-    with pytest.raises(DevclusterError, match="--gpu-node 2: the cluster has 1 nodes"):
+    with pytest.raises(DevclusterError, match="--gpu-node 2: the cluster has 1 node"):
         given.up(Shape(gpu_nodes=frozenset({2})))
     assert not (tmp_path / "state").exists()
 

@@ -31,7 +31,7 @@ def test_a_shape_says_how_many_nodes_are_wanted(wanted: int | None, present: int
         pytest.param(1, (), 2, "--nodes 1: the cluster has 2; take it down first", id="fewer than there are"),
         pytest.param(0, (), 0, "--nodes 0: must be from 1 to 9", id="none"),
         pytest.param(10, (), 0, "--nodes 10: must be from 1 to 9", id="too many"),
-        pytest.param(None, (2,), 1, "--gpu-node 2: the cluster has 1 nodes; add --nodes 2", id="a node too many"),
+        pytest.param(None, (2,), 1, "--gpu-node 2: the cluster has 1 node; add --nodes 2", id="a node too many"),
         pytest.param(None, (0,), 1, "--gpu-node 0: must be the number of a node", id="no node's number"),
     ],
 )
