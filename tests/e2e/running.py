@@ -20,6 +20,15 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 
+RESTRICTED = {
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+    "readOnlyRootFilesystem": True,
+    "runAsNonRoot": True,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+"""What a container of ours may do: the most that the restricted Pod Security level allows, and a read-only root."""
+
 
 @dataclass(frozen=True)
 class Cluster:

@@ -14,7 +14,7 @@ import pytest
 
 from devcluster.images.recipes import reference
 from devcluster.waiting import wait_until
-from tests.e2e.running import Cluster, said
+from tests.e2e.running import RESTRICTED, Cluster, said
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,13 +29,6 @@ QUESTION = {
     "temperature": 0,
     "seed": 1,
     "max_tokens": 24,
-}
-RESTRICTED = {
-    "allowPrivilegeEscalation": False,
-    "capabilities": {"drop": ["ALL"]},
-    "readOnlyRootFilesystem": True,
-    "runAsNonRoot": True,
-    "seccompProfile": {"type": "RuntimeDefault"},
 }
 SMALL = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"cpu": "1", "memory": "1Gi"}}
 

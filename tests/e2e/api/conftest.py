@@ -18,7 +18,7 @@ NAMES = [definition["metadata"]["name"] for definition in crd.definitions().valu
 NUMBERS = itertools.count(1)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def installed(cluster: Cluster) -> Iterator[str]:
     """Install the definitions as the README says, and give what that printed.
 
@@ -36,15 +36,16 @@ def installed(cluster: Cluster) -> Iterator[str]:
         said(cluster.kubectl("delete", "crds", *made))
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def api(cluster: Cluster, installed: str) -> Iterator[Api]:
-    """Give the API server, with a namespace that no earlier run has used."""
+    """Give the API server, with a namespace that no earlier run has used; it goes as the definitions do."""
     assert installed
     api = Api(cluster.kubeconfig)
     space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"generateName": "arbiter-api-"}}
     name = api.request("POST", "/api/v1/namespaces", space).taken()["metadata"]["name"]
     yield api.inside(name)
-    api.request("DELETE", f"/api/v1/namespaces/{name}").taken()
+    if cluster.was_up:
+        api.request("DELETE", f"/api/v1/namespaces/{name}").taken()
     api.close()
 
 

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from devcluster.nodes import GPU_TOLERATION
-from tests.e2e.running import Cluster, said
+from tests.e2e.running import RESTRICTED, Cluster, said
 
 if TYPE_CHECKING:
     import subprocess
@@ -14,13 +14,6 @@ if TYPE_CHECKING:
 WEB = "devcluster.test/web:1"
 """The image of tests/e2e/web: it serves a greeting, asks for one, writes and reads."""
 
-RESTRICTED = {
-    "allowPrivilegeEscalation": False,
-    "capabilities": {"drop": ["ALL"]},
-    "readOnlyRootFilesystem": True,
-    "runAsNonRoot": True,
-    "seccompProfile": {"type": "RuntimeDefault"},
-}
 
 _OF_CONTAINER = ("image", "imagePullPolicy", "resources", "securityContext", "volumeMounts")
 
