@@ -8,8 +8,8 @@ BIN := $(VENV)/bin
 REPORTS := .cache
 
 .DEFAULT_GOAL := help
-.PHONY: help install check unit contract test calibration bench bench-venv bench-router fuzz bench-core mutation lock clean \
-        cluster cluster-down e2e demo image need-python need-go
+.PHONY: help install check unit contract test calibration bench bench-cluster bench-core bench-router bench-venv fuzz \
+        mutation lock clean cluster cluster-down e2e demo image need-python need-go
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9 -]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,10 +48,10 @@ contract: install need-go ## what the API server's own code, and the repository'
 	@echo "== contract: the first run builds the API server's validation code, which takes two minutes"
 	@$(BIN)/pytest tests/contract --junitxml=$(REPORTS)/contract.xml
 
-test: check unit contract ## everything; this is what CI runs
+test: check unit contract e2e ## everything; this is what CI runs
 	@echo "== calibration, short: a new seed each time"
 	@$(BIN)/python -m bench.calibration --quick
-	@$(BIN)/python tests/count.py $(REPORTS)/unit.xml $(REPORTS)/contract.xml
+	@$(BIN)/python tests/count.py $(REPORTS)/unit.xml $(REPORTS)/contract.xml $(REPORTS)/e2e.xml
 
 calibration: install ## the evidence over thousands of simulated ramps; SEED=n repeats one run; about eight minutes
 	@$(BIN)/python -m bench.calibration $(if $(SEED),--seed $(SEED)) $(if $(REPORT),--report $(REPORT))
@@ -72,6 +72,9 @@ bench-router: install bench-venv ## the router beside nginx, Envoy, vllm-router 
 
 fuzz: install ## the router's HTTP parsers against another one; SEED=n repeats a run, SECONDS=n bounds it
 	@$(BIN)/python -m tests.fuzz $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS))
+
+bench-cluster: install ## the local cluster: seconds up and down, memory when idle; about five minutes, as root
+	@$(BIN)/python -m bench.devcluster
 
 bench-core: install ## one evidence block, histograms, schemas: time of each
 	@$(BIN)/python -m bench.core
@@ -96,10 +99,14 @@ cluster: install ## a real one-node Kubernetes on this machine (Linux, root); th
 cluster-down: install ## take it down and leave nothing behind
 	@$(BIN)/python -m devcluster down
 
-e2e: install need-go ## cluster tests; K=expression chooses among them
-	@$(BIN)/pytest tests/e2e $(if $(K),-k '$(K)') --junitxml=$(REPORTS)/e2e.xml
+e2e: install need-go ## cluster tests, on the cluster that is up or on one of their own; K=expression chooses among them
+	@echo "== e2e: the first run builds a cluster and the images, which takes a quarter of an hour"
+	@DEVCLUSTER_INSTALL=1 $(BIN)/pytest tests/e2e $(if $(K),-k '$(K)') --junitxml=$(REPORTS)/e2e.xml
 
-demo image: ## not built yet
+image: install ## our container images, as archives in the user's cache; NAME='arbiter ollama' builds some of them
+	@$(BIN)/python -m devcluster.images --install $(NAME)
+
+demo: ## not built yet
 	@echo "make $@: not built yet (see CHANGELOG.md)" >&2
 	@exit 2
 

@@ -15,8 +15,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from devcluster.cgroups import ControlGroup
-from devcluster.layout import CONTROL_GROUP
+from devcluster.native.cgroups import ControlGroup
+from devcluster.native.layout import CONTROL_GROUP
 
 ROOT = Path(__file__).parents[1]
 SETTLING_S = 60.0

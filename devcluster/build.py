@@ -1,4 +1,4 @@
-"""Builds the programs of the cluster that are missing, and says where they lie.
+"""Builds the programs of a set that are missing, and says where they lie.
 
 Each is built once per state of its inputs and kept in the user's cache: `<program>-<key>/<program>` appears there in
 one step or not at all, and every set of programs has a directory of links to put on a PATH. All work happens in a
@@ -7,7 +7,6 @@ scratch directory under the lock, so whatever ends a build, the next one starts 
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -15,16 +14,15 @@ import re
 import shutil
 import signal
 import subprocess
-import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
-from devcluster import debian
+from devcluster import caching, debian, pruning
 from devcluster.errors import DevclusterError
-from devcluster.programs import PROGRAMS, SOURCES, AnyProgram, CProgram, Program, key
+from devcluster.programs import NATIVE, SOURCES, AnyProgram, CProgram, Program, key
 from devcluster.waiting import Stopwatch
 
 Report = Callable[[str], None]
@@ -33,7 +31,7 @@ GO = (1, 26)
 """Oldest Go that reads all the modules."""
 
 NEEDED = 12 * 10**9
-"""Bytes of disk for building everything from nothing: modules 2.1 GB, programs 1 GB, the rest the build cache."""
+"""Bytes of disk for building the native set from nothing: modules 2.1 GB, programs 1 GB, the rest the build cache."""
 
 LANES = 2
 """Families built side by side: the compiler fills all processors by itself, but a linker only one."""
@@ -45,32 +43,30 @@ LAST_LINES = 12
 """As much of a failed build's output as is shown."""
 
 
-def binaries() -> Mapping[str, Path]:
-    """Say where each program lies; network plugins share one directory, all others another, fit for a PATH."""
-    paths = _links()
+def binaries(programs: Sequence[AnyProgram] = NATIVE) -> Mapping[str, Path]:
+    """Say where each program lies: network plugins, people's programs and all others have a directory each."""
+    paths = _links(programs)
     if absent := [name for name, path in paths.items() if not path.exists()]:
         raise DevclusterError(f"not built: {', '.join(absent)}; run `python -m devcluster up`, which builds them")
+    pruning.mark_used(_root(programs))
     return paths
 
 
-def ensure(*, install: bool, report: Report) -> Mapping[str, Path]:
+def ensure(programs: Sequence[AnyProgram] = NATIVE, *, install: bool, report: Report) -> Mapping[str, Path]:
     """Build what is missing, one line to `report` for each; `install` allows the Debian packages for it."""
     with suppress(DevclusterError):
-        return binaries()
-    try:
-        cache().mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DevclusterError(
-            f"cannot make {cache()}: {error.strerror}; choose another place with XDG_CACHE_HOME"
-        ) from error
-    with _locked(report):
-        if programs := _missing():  # whoever held the lock may have built them
-            debian.require({name for program in programs for name in program.debian}, install=install, report=report)
-            compilers = _compilers(programs)
-            _check_disk(programs, compilers)
-            with _scratch() as scratch:
-                _Run(programs, compilers, scratch, report).build()
-        return _linked()
+        return binaries(programs)
+    with caching.locked(cache(), "waits for another build of the same programs", report):
+        if missing := _missing(programs):  # whoever held the lock may have built them
+            debian.require({name for program in missing for name in program.debian}, install=install, report=report)
+            compilers = _compilers(missing)
+            _check_disk(missing, compilers)
+            with caching.scratch(cache()) as scratch:
+                _Run(missing, compilers, scratch, report).build()
+        paths = _linked(programs)
+        if gone := pruning.prune(cache()):
+            report(f"removes what nobody has used for {pruning.UNUSED_DAYS} days: {', '.join(gone)}")
+        return paths
 
 
 def cache() -> Path:
@@ -84,45 +80,34 @@ def place(program: AnyProgram) -> Path:
     return cache() / f"{program.name}-{key(program)}" / program.name
 
 
-def _missing() -> list[AnyProgram]:
-    return [program for program in PROGRAMS if not place(program).exists()]
+def _missing(programs: Sequence[AnyProgram]) -> list[AnyProgram]:
+    return [program for program in programs if not place(program).exists()]
 
 
-def _links() -> dict[str, Path]:
-    digest = hashlib.sha256("\0".join(place(program).parent.name for program in PROGRAMS).encode()).hexdigest()[:16]
-    root = cache() / f"programs-{digest}"
-    return {program.name: root / ("cni" if program.cni else "bin") / program.name for program in PROGRAMS}
+def _root(programs: Sequence[AnyProgram]) -> Path:
+    """Where the links of this set are; another state of any program, another set."""
+    digest = hashlib.sha256("\0".join(place(program).parent.name for program in programs).encode()).hexdigest()[:16]
+    return cache() / f"programs-{digest}"
 
 
-def _linked() -> Mapping[str, Path]:
-    for program, link in zip(PROGRAMS, _links().values(), strict=True):
+def _links(programs: Sequence[AnyProgram]) -> dict[str, Path]:
+    root = _root(programs)
+    return {program.name: root / _directory(program) / program.name for program in programs}
+
+
+def _directory(program: AnyProgram) -> str:
+    if program.cni:
+        return "cni"
+    return "client" if program.client else "bin"
+
+
+def _linked(programs: Sequence[AnyProgram]) -> Mapping[str, Path]:
+    for program, link in zip(programs, _links(programs).values(), strict=True):
         if not link.exists():
             link.parent.mkdir(parents=True, exist_ok=True)
             link.unlink(missing_ok=True)  # it may be there and lead nowhere
             link.symlink_to(os.path.relpath(place(program), link.parent))
-    return binaries()
-
-
-@contextmanager
-def _locked(report: Report) -> Iterator[None]:
-    with (cache() / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            report("waits for another build of the same programs")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-@contextmanager
-def _scratch() -> Iterator[Path]:
-    for left in cache().glob("unfinished-*"):  # of a build that was killed; the lock says that none is running
-        shutil.rmtree(left, ignore_errors=True)
-    scratch = Path(tempfile.mkdtemp(prefix="unfinished-", dir=cache()))
-    try:
-        yield scratch
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    return binaries(programs)
 
 
 def _compilers(programs: Sequence[AnyProgram]) -> Mapping[type[AnyProgram], str]:
@@ -163,7 +148,7 @@ def _go_environment(go: str) -> Mapping[str, str]:
 
 
 def _check_disk(programs: Sequence[AnyProgram], compilers: Mapping[type[AnyProgram], str]) -> None:
-    needed = NEEDED * len(programs) // len(PROGRAMS)
+    needed = NEEDED * len(programs) // len(NATIVE)
     places = [str(cache())]
     if Program in compilers:
         environment = _go_environment(compilers[Program])
@@ -243,6 +228,8 @@ class _Run:
             "GOWORK": "off",
             "TMPDIR": str(temporary),
         }
+        if isinstance(program, Program) and program.headers:
+            settings["CPLUS_INCLUDE_PATH"] = str(self._headers(program, temporary / "include"))
         with self._lock:
             if self._stopped:
                 return None
@@ -262,6 +249,25 @@ class _Run:
         with self._lock:
             self._running.discard(process)
         return None if process.returncode == 0 else _last(said, LAST_LINES)
+
+    def _headers(self, program: Program, include: Path) -> Path:
+        """Fill a directory with links to the modules that have headers of the program."""
+        include.mkdir()
+        for name, module in program.headers:
+            asked = subprocess.run(  # noqa: S603  the compiler found on PATH
+                [self._compilers[Program], "mod", "download", "-json", module],
+                cwd=program.directory,
+                env=os.environ | {"GOFLAGS": "-mod=readonly", "GOWORK": "off"},
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            if asked.returncode != 0:
+                said = _last(asked.stderr or asked.stdout, LAST_LINES)
+                raise DevclusterError(f"cannot download {module}, which has headers of {program.name}:\n{said}")
+            (include / name).symlink_to(json.loads(asked.stdout)["Dir"])
+        return include
 
     def _stop(self) -> None:
         with self._lock:

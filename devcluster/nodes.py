@@ -6,13 +6,14 @@ scheduler and people's selectors treat it as one.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from devcluster.errors import DevclusterError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 MOST_NODES = 9
 """More than anybody needs on one machine; each has an address and a range of pods of its own."""
@@ -22,6 +23,9 @@ GPU_RESOURCE = "nvidia.com/gpu"
 
 GPU_TAINT = "nvidia.com/gpu=present:NoSchedule"
 """The taint that GKE and many others put on GPU nodes, so that only pods that ask for a GPU go there."""
+
+GPU_TOLERATION: Mapping[str, str] = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
+"""What a pod says that may run on a tainted GPU node."""
 
 GPU_LABELS: Mapping[str, str] = {
     "feature.node.kubernetes.io/pci-10de.present": "true",
@@ -81,10 +85,20 @@ class Shape:
                 f"--nodes {count}: the cluster has {present}; take it down first (python -m devcluster down)"
             )
         if beyond := [number for number in sorted(self.gpu_nodes) if number > count]:
-            raise DevclusterError(f"--gpu-node {beyond[0]}: the cluster has {count} nodes; add --nodes {beyond[0]}")
+            has = "1 node" if count == 1 else f"{count} nodes"
+            raise DevclusterError(f"--gpu-node {beyond[0]}: the cluster has {has}; add --nodes {beyond[0]}")
         return count
 
 
 def name(number: int) -> str:
     """Give the name of a node."""
     return f"node-{number}"
+
+
+def mark_gpu(kubectl: Callable[..., str], node: str) -> None:
+    """Mark a node as one with a GPU, by the administrator's kubectl; one that is marked stays as it is."""
+    kubectl("label", "node", node, "--overwrite", *(f"{label}={value}" for label, value in GPU_LABELS.items()))
+    kubectl("taint", "node", node, "--overwrite", GPU_TAINT)
+    has = {GPU_RESOURCE: "1"}
+    patch = json.dumps({"status": {"capacity": has, "allocatable": has}})
+    kubectl("patch", "node", node, "--subresource=status", f"--patch={patch}")

@@ -1,4 +1,4 @@
-"""Names every program of the cluster and says what it is built from.
+"""Names every program of a cluster and says what it is built from, in one set for each use.
 
 A version stands once: in the `go.mod` of the program's family, one module per family, so that no program is held to
 another's dependencies. What a program is asked to report as its version is read from there.
@@ -33,8 +33,12 @@ class Program:
     """Debian packages that must be there to build it."""
     cni: bool = False
     """Whether it is a network plugin, which the container runtime looks for in a directory of their own."""
+    client: bool = False
+    """Whether people run it themselves: these are alone in a directory for their PATH, where they hide nothing."""
     module: str = ""
     """The module whose version counts, where the package is a main.go of ours that picks what goes in."""
+    headers: tuple[tuple[str, str], ...] = ()
+    """Directories of C headers that are modules of the family: by what name its code includes them, and the module."""
 
     @property
     def directory(self) -> Path:
@@ -66,6 +70,7 @@ class CProgram:
     debian: tuple[str, ...] = ("gcc", "libc6-dev")
     family: str = "c"
     cni: bool = False
+    client: bool = False
 
     @property
     def directory(self) -> Path:
@@ -99,6 +104,7 @@ def _kubernetes(name: str) -> Program:
             for library in ("component-base", "client-go/pkg")
             for variable in version
         ),
+        client=name == "kubectl",
     )
 
 
@@ -113,10 +119,20 @@ def _cni(kind: str, name: str) -> Program:
     return Program(name, "cni", f"{module}/plugins/{kind}/{name}", stamps=(stamp,), cni=True)
 
 
-PROGRAMS: tuple[AnyProgram, ...] = (
+_KUBECTL = _kubernetes("kubectl")
+
+_HELM = Program(
+    "helm",
+    "helm",
+    "helm.sh/helm/v4/cmd/helm",
+    stamps=("helm.sh/helm/v4/internal/version.version={version}",),
+    client=True,
+)
+
+NATIVE: tuple[AnyProgram, ...] = (
     _kubernetes("kube-apiserver"),
     _kubernetes("kubeadm"),
-    _kubernetes("kubectl"),
+    _KUBECTL,
     _kubernetes("kubelet"),
     _kubernetes("kube-controller-manager"),
     _kubernetes("kube-scheduler"),
@@ -139,7 +155,7 @@ PROGRAMS: tuple[AnyProgram, ...] = (
     _cni("ipam", "host-local"),
     _cni("meta", "portmap"),
     Program("coredns", "coredns", ".", module="github.com/coredns/coredns"),
-    Program("helm", "helm", "helm.sh/helm/v4/cmd/helm", stamps=("helm.sh/helm/v4/internal/version.version={version}",)),
+    _HELM,
     Program(
         "local-path-provisioner",
         "localpath",
@@ -154,7 +170,31 @@ PROGRAMS: tuple[AnyProgram, ...] = (
         stamps=("github.com/distribution/distribution/v3/version.version={version}",),
     ),
 )
-"""In the order of building: within a family, first the one whose packages most of the others use as well."""
+"""What the native provider runs, in the order of building: within a family, first the one whose packages most of the
+others use as well."""
+
+KIND: tuple[AnyProgram, ...] = (
+    Program("kind", "kind", "sigs.k8s.io/kind", client=True),
+    _KUBECTL,
+    _HELM,
+)
+"""What the kind provider runs, in the order of building; the node image holds all the rest."""
+
+IMAGES: tuple[AnyProgram, ...] = (
+    Program(
+        "ollama",
+        "ollama",
+        "github.com/ollama/ollama",
+        cgo=True,
+        stamps=("github.com/ollama/ollama/version.Version={number}",),
+        debian=("g++", "gcc", "libc6-dev", "libstb-dev", "nlohmann-json3-dev"),
+        headers=(("miniaudio", "github.com/gen2brain/malgo"),),
+    ),
+)
+"""What goes into images and no cluster needs, so that bringing one up does not wait for it."""
+
+PROGRAMS: tuple[AnyProgram, ...] = tuple(dict.fromkeys((*NATIVE, *KIND, *IMAGES)))
+"""Every program once."""
 
 
 def named(name: str) -> AnyProgram:
@@ -169,13 +209,18 @@ def key(program: AnyProgram) -> str:
         digest.update(f"{part}\0".encode())
     if isinstance(program, Program):
         digest.update(b"cgo\0" if program.cgo else b"\0")
+        for header in program.headers:
+            digest.update("\0".join(header).encode())
     for source in program.inputs():
         digest.update(f"{source.name}\0{source.stat().st_size}\0".encode() + source.read_bytes())
     return digest.hexdigest()[:16]
 
 
 def version_of(program: Program) -> dict[str, str]:
-    """Read from go.mod which version of the program's module is built: `version`, `major` and `minor`."""
+    """Read from go.mod which version of the program's module is built: `version`, `number`, `major` and `minor`.
+
+    `number` is the version without the v that Go puts before it.
+    """
     inside = program.module or program.package
     found = [
         (module, version)
@@ -183,8 +228,9 @@ def version_of(program: Program) -> dict[str, str]:
         if inside == module or inside.startswith(f"{module}/")
     ]
     _, version = max(found)  # the longest module path: its package may lie in a module below another one
-    major, minor, _ = version.removeprefix("v").split(".", 2)
-    return {"version": version, "major": major, "minor": minor}
+    number = version.removeprefix("v")
+    major, minor, _ = number.split(".", 2)
+    return {"version": version, "number": number, "major": major, "minor": minor}
 
 
 @cache

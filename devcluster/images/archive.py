@@ -1,4 +1,4 @@
-"""Makes container images around single programs, and puts images into the node's store.
+"""Writes container images as archives, around single programs or a whole root file system.
 
 An image is an OCI archive: a tar file with one layer, a configuration and an index that names it. There is no engine
 and no registry behind it, and the same files give the same archive.
@@ -14,19 +14,12 @@ import tarfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from devcluster.commands import run
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from devcluster.layout import Layout
-
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 """What OCI calls a machine."""
-
-_IMPORT_S = 120.0
-"""How long an import may take, in seconds; a large image on a busy disk takes tens."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +41,22 @@ class Image:
 
 def write_archive(image: Image, archive: Path) -> None:
     """Write the image as an OCI archive."""
-    layer = _layer(image)
+    _write(archive, image.name, _layer(image), {"Entrypoint": list(image.entrypoint), "User": image.user})
+
+
+def write_root(root: Path, archive: Path) -> None:
+    """Write a root file system, a tar file, as an OCI archive without a name, to build upon."""
+    path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    _write(archive, "", root.read_bytes(), {"Env": [f"PATH={path}"]})
+
+
+def _write(archive: Path, name: str, layer: bytes, run_as: Mapping[str, Any]) -> None:
+    """Write an image of one layer."""
     configuration = _json(
         {
             "architecture": _ARCHITECTURES.get(platform.machine(), platform.machine()),
             "os": "linux",
-            "config": {"Entrypoint": list(image.entrypoint), "User": image.user},
+            "config": dict(run_as),
             "rootfs": {"type": "layers", "diff_ids": [_digest(layer)]},
         }
     )
@@ -66,24 +69,17 @@ def write_archive(image: Image, archive: Path) -> None:
             "layers": [_descriptor(f"{oci}.layer.v1.tar", layer)],
         }
     )
-    named = _descriptor(f"{oci}.manifest.v1+json", manifest) | {
-        "annotations": {
-            "io.containerd.image.name": image.name,
-            "org.opencontainers.image.ref.name": image.name.rpartition(":")[2],
-        }
+    annotations = {
+        "io.containerd.image.name": name,
+        "org.opencontainers.image.ref.name": name.rpartition(":")[2],
     }
+    named = _descriptor(f"{oci}.manifest.v1+json", manifest) | ({"annotations": annotations} if name else {})
     archive.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(archive, "w") as tar:
         _add(tar, "oci-layout", _json({"imageLayoutVersion": "1.0.0"}))
         _add(tar, "index.json", _json({"schemaVersion": 2, "manifests": [named]}))
         for blob in (layer, configuration, manifest):
             _add(tar, "blobs/sha256/" + _digest(blob).removeprefix("sha256:"), blob)
-
-
-def load(layout: Layout, archive: Path) -> None:
-    """Put an archive's images into the node's store."""
-    address = ("--address", layout.containerd_socket, "--namespace", "k8s.io")
-    run(layout.programs["ctr"], *address, "images", "import", archive, seconds=_IMPORT_S)
 
 
 def _layer(image: Image) -> bytes:

@@ -140,45 +140,45 @@ class Judge:
         return self._stderr.read()[-2000:].decode(errors="replace").strip() or "it left no word."
 
 
-def build() -> Path:
-    """Returns the program built from the sources as they are now, and builds it if it is not in the cache."""
+def build(sources: Path = SOURCES) -> Path:
+    """Returns the program built from `sources` as they are now, and builds it if it is not in the cache."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "arbiter"
-    binary = cache / f"admission-{_fingerprint()}"
+    binary = cache / f"{sources.name}-{_fingerprint(sources)}"
     if binary.exists():
         return binary
     cache.mkdir(parents=True, exist_ok=True)
-    with (cache / "admission.lock").open("w") as lock:
+    with (cache / f"{sources.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # parallel test workers wait here for the first one's build
         if not binary.exists():
-            _compile(binary)
+            _compile(sources, binary)
     return binary
 
 
-def _fingerprint() -> str:
+def _fingerprint(sources: Path) -> str:
     digest = hashlib.sha256()
-    for source in sorted(SOURCES.iterdir()):
+    for source in sorted(sources.iterdir()):
         if source.name in {"go.mod", "go.sum"} or source.suffix == ".go":
             digest.update(f"{source.name}\0{source.stat().st_size}\0".encode() + source.read_bytes())
     return digest.hexdigest()[:16]
 
 
-def _compile(binary: Path) -> None:
+def _compile(sources: Path, binary: Path) -> None:
     go = shutil.which("go")
     if go is None:
         raise JudgeError(
-            "These tests ask the Kubernetes API server's own Go code, but there is no `go` on PATH: "
+            "These tests ask Kubernetes' own Go code, but there is no `go` on PATH: "
             "install Go 1.26 or newer (https://go.dev/doc/install)."
         )
     with tempfile.TemporaryDirectory(dir=binary.parent) as scratch:
         unfinished = Path(scratch) / binary.name
         built = subprocess.run(  # noqa: S603 -- our own sources
             [go, *BUILD, "-o", unfinished, "."],
-            cwd=SOURCES,
+            cwd=sources,
             env=os.environ | {"CGO_ENABLED": "0", "GOWORK": "off"},
             capture_output=True,
             text=True,
             check=False,
         )
         if built.returncode != 0:
-            raise JudgeError(f"`go build` failed in {SOURCES}:\n{built.stderr[-4000:]}")
+            raise JudgeError(f"`go build` failed in {sources}:\n{built.stderr[-4000:]}")
         unfinished.replace(binary)  # in one step: nobody ever runs half a program

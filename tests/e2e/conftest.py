@@ -8,18 +8,20 @@ to be current there is never used. Tests of devcluster itself are then left out,
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from devcluster import build
-from devcluster.state import directory
-from tests.e2e.running import Cluster, devcluster, named_context, said, up
+from devcluster.images.recipes import NAMES
+from devcluster.native.state import directory
+from tests.e2e.running import ROOT, Cluster, allowed, devcluster, named_context, run, said, up
 from tests.e2e.traces import traces
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 CONTEXT = os.environ.get("ARBITER_KUBECONTEXT", "")
 
@@ -30,11 +32,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what has no object; let those that take the cluster down come last."""
+    """Leave out what has no object, count what needs a cluster, and let those that take it down come last."""
     if CONTEXT:
         left_out = [item for item in items if item.get_closest_marker("devcluster")]
         items[:] = [item for item in items if item not in left_out]
         config.hook.pytest_deselected(items=left_out)
+    for item in items:
+        if "cluster" in getattr(item, "fixturenames", ()):
+            item.user_properties.append(("cluster tests", 1))
     items.sort(key=lambda item: item.path.stem == "test_lifecycle")
 
 
@@ -58,6 +63,25 @@ def cluster(before: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) ->
     finally:
         if not was_up:
             devcluster("down")
+
+
+@pytest.fixture(scope="session")
+def images(cluster: Cluster) -> None:
+    """Build our images where they are not built, and put them into the cluster; another context must have them."""
+    assert cluster.kubeconfig.exists()
+    if not CONTEXT:
+        said(run(sys.executable, "-m", "devcluster.images", *allowed(), cwd=ROOT, timeout=3600))
+        said(devcluster("load", *NAMES))
+
+
+@pytest.fixture
+def count(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Give what counts one engine started or one completion served, for the closing lines of a run."""
+
+    def add(what: str) -> None:
+        request.node.user_properties.append((what, 1))
+
+    return add
 
 
 @pytest.fixture(scope="module")

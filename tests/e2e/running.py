@@ -20,6 +20,15 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 
+RESTRICTED = {
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+    "readOnlyRootFilesystem": True,
+    "runAsNonRoot": True,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+"""What a container of ours may do: the most that the restricted Pod Security level allows, and a read-only root."""
+
 
 @dataclass(frozen=True)
 class Cluster:
@@ -64,8 +73,13 @@ def devcluster(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def up(*options: str) -> tuple[str, ...]:
-    """Give the command that brings the cluster up; only a machine of CI is given packages unasked."""
-    return ("up", "--install", *options) if os.environ.get("CI") else ("up", *options)
+    """Give the command that brings the cluster up; packages are installed only where `make` says so."""
+    return "up", *allowed(), *options
+
+
+def allowed() -> tuple[str, ...]:
+    """Give the option that allows packages to be installed, where `make` allows it."""
+    return ("--install",) if os.environ.get("DEVCLUSTER_INSTALL") else ()
 
 
 def named_context(context: str, path: Path) -> Cluster:

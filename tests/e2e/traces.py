@@ -7,9 +7,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-from devcluster import build, cgroups, kernel
-from devcluster.layout import CONTROL_GROUP, MASKED
-from devcluster.state import directory
+from devcluster.build import place
+from devcluster.native import cgroups, kernel
+from devcluster.native.layout import CONTROL_GROUP, MASKED
+from devcluster.native.state import directory
+from devcluster.programs import NATIVE
 from tests.e2e.running import run, said
 
 STATE = directory(os.environ)
@@ -31,8 +33,8 @@ def traces() -> dict[str, Any]:
 
 
 def ours() -> list[str]:
-    """Give the command lines of processes that are in our control group, run our programs or know our state."""
-    found = []
+    """Give the command lines of processes that are in our control group, run a cluster's programs or know our state."""
+    found, programs = [], {str(place(program)) for program in NATIVE}
     for process in Path("/proc").iterdir():
         if process.name.isdigit():
             try:
@@ -41,6 +43,6 @@ def ours() -> list[str]:
                 program = str((process / "exe").readlink())
             except OSError:
                 continue
-            if CONTROL_GROUP in group or str(STATE) in line or program.startswith(str(build.cache())):
+            if CONTROL_GROUP in group or str(STATE) in line or program in programs:
                 found.append(line)
     return found

@@ -198,7 +198,7 @@ def _with_default(made: dict[str, Any]) -> dict[str, Any]:
     default = _without_nothing(made.pop("default"))
     if VALIDATIONS not in made:
         default = _beyond_children(default, made)
-    if "properties" in made:
+    if "properties" in made and default is not None:
         return {**made, "default": default}
     if default in _NOTHING:
         return made

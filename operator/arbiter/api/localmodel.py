@@ -279,8 +279,8 @@ class ModelUse(Part):
 class LocalModelStatus(Part):
     """What was found out about the model."""
 
-    observed_generation: Annotated[int, Field(ge=0)] | None = None
-    """The generation of the spec that this is about."""
+    observed_generation: Annotated[int, Field(ge=0)] = 0
+    """The generation of the spec that this is about; 0: none yet, so whoever waits for the object goes on waiting."""
 
     conditions: Conditions = ()
     """Ready: it can be run. Resolved: its source was found."""
@@ -335,5 +335,5 @@ class LocalModel(Resource):
     spec: LocalModelSpec
     """The model as it is to be run."""
 
-    status: LocalModelStatus | None = None
+    status: LocalModelStatus = LocalModelStatus()
     """What was found out about the model; written by Arbiter."""

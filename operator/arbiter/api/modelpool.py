@@ -366,8 +366,8 @@ class PoolSummary(Part):
 class ModelPoolStatus(Part):
     """What is active, what comes, and whether it serves."""
 
-    observed_generation: Annotated[int, Field(ge=0)] | None = None
-    """The generation of the spec that this is about."""
+    observed_generation: Annotated[int, Field(ge=0)] = 0
+    """The generation of the spec that this is about; 0: none yet, so whoever waits for the object goes on waiting."""
 
     conditions: Conditions = ()
     """Ready: every task is served. Degraded, Stalled, SwapProgressing, UnsafeIsolation: as their messages say."""
@@ -416,5 +416,5 @@ class ModelPool(Resource):
     spec: ModelPoolSpec
     """What is wanted."""
 
-    status: ModelPoolStatus | None = None
+    status: ModelPoolStatus = ModelPoolStatus()
     """What is; written by Arbiter."""

@@ -232,8 +232,8 @@ class Transition(Part):
 class ModelSwapStatus(Part):
     """The flight: where it is, what it shows, what comes next."""
 
-    observed_generation: Annotated[int, Field(ge=0)] | None = None
-    """The generation of the spec that this is about."""
+    observed_generation: Annotated[int, Field(ge=0)] = 0
+    """The generation of the spec that this is about; 0: none yet, so whoever waits for the object goes on waiting."""
 
     conditions: Conditions = ()
     """Ready: it has ended and the task is served. Stalled: a person must act."""
@@ -318,7 +318,7 @@ class ModelSwap(Resource):
             Column("Outcome", ".status.outcome", "How it ended."),
             Column("Reason", ".status.reason", "Why it stands where it does."),
             Column("Message", ".status.message", "The same as a sentence.", wide=True),
-            Column("Next", ".status.next.at", "When the next action is due.", type="date", wide=True),
+            Column("Next", ".status.next.at", "When the next action is due.", wide=True),
         ),
         selectable=(".spec.pool", ".spec.task", ".spec.to", ".status.phase", ".status.outcome"),
     )
@@ -326,5 +326,5 @@ class ModelSwap(Resource):
     spec: ModelSwapSpec
     """The command."""
 
-    status: ModelSwapStatus | None = None
+    status: ModelSwapStatus = ModelSwapStatus()
     """The flight; written by Arbiter."""

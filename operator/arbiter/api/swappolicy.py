@@ -337,8 +337,8 @@ class SwapPolicySpec(Part):
 class SwapPolicyStatus(Part):
     """Who uses the policy, and whether it can be read."""
 
-    observed_generation: Annotated[int, Field(ge=0)] | None = None
-    """The generation of the spec that this is about."""
+    observed_generation: Annotated[int, Field(ge=0)] = 0
+    """The generation of the spec that this is about; 0: none yet, so whoever waits for the object goes on waiting."""
 
     conditions: Conditions = ()
     """Ready: the policy can be followed."""
@@ -371,7 +371,7 @@ class SwapPolicy(Resource):
     spec: SwapPolicySpec = SwapPolicySpec()
     """The rules."""
 
-    status: SwapPolicyStatus | None = None
+    status: SwapPolicyStatus = SwapPolicyStatus()
     """Who uses them; written by Arbiter."""
 
 

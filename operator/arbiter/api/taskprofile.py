@@ -185,8 +185,8 @@ TaskProfileSpec.rules = immutable_except(TaskProfileSpec, "prior")
 class TaskProfileStatus(Part):
     """What has been learned."""
 
-    observed_generation: Annotated[int, Field(ge=0)] | None = None
-    """The generation of the spec that this is about."""
+    observed_generation: Annotated[int, Field(ge=0)] = 0
+    """The generation of the spec that this is about; 0: none yet, so whoever waits for the object goes on waiting."""
 
     conditions: Conditions = ()
     """Ready: the profile is in use."""
@@ -222,5 +222,5 @@ class TaskProfile(Resource):
     spec: TaskProfileSpec
     """Which task this is about."""
 
-    status: TaskProfileStatus | None = None
+    status: TaskProfileStatus = TaskProfileStatus()
     """What has been learned; written by Arbiter."""

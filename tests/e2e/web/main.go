@@ -1,7 +1,9 @@
-// Web is what the cluster tests run in pods: it serves a greeting, and it asks for one by name.
+// Web is what the cluster tests run in pods: it serves a greeting, asks for one by name, and uses volumes.
 //
-//	web serve        answer on :8080, one log line per question
-//	web fetch URL    print what URL answers
+//	web serve              answer on :8080, one log line per question
+//	web fetch URL          print what URL answers
+//	web write FILE TEXT    write TEXT into FILE
+//	web read FILE          print FILE
 package main
 
 import (
@@ -13,19 +15,26 @@ import (
 )
 
 func main() {
-	var err error
-	switch {
-	case len(os.Args) == 2 && os.Args[1] == "serve":
-		err = serve()
-	case len(os.Args) == 3 && os.Args[1] == "fetch":
-		err = fetch(os.Args[2])
-	default:
-		err = fmt.Errorf("usage: web serve | web fetch URL")
-	}
-	if err != nil {
+	if err := run(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+}
+
+func run(words []string) error {
+	switch {
+	case len(words) == 1 && words[0] == "serve":
+		return serve()
+	case len(words) == 2 && words[0] == "fetch":
+		return fetch(words[1])
+	case len(words) == 3 && words[0] == "write":
+		return os.WriteFile(words[1], []byte(words[2]), 0o600)
+	case len(words) == 2 && words[0] == "read":
+		content, err := os.ReadFile(words[1])
+		fmt.Print(string(content))
+		return err
+	}
+	return fmt.Errorf("usage: web serve | web fetch URL | web write FILE TEXT | web read FILE")
 }
 
 func serve() error {
@@ -37,7 +46,7 @@ func serve() error {
 }
 
 func fetch(url string) error {
-	client := http.Client{Timeout: 10 * time.Second}
+	client := http.Client{Timeout: 3 * time.Second}
 	answer, err := client.Get(url)
 	if err != nil {
 		return err

@@ -14,12 +14,16 @@ import sys
 import threading
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import pytest
 
 from devcluster import build, debian, programs
 from devcluster.errors import DevclusterError
-from devcluster.programs import PROGRAMS
+from devcluster.programs import KIND, NATIVE, AnyProgram
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 ROOT = Path(__file__).parents[3]
 
@@ -80,9 +84,9 @@ class Machine:
         """Set how much disk is free."""
         self.monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
 
-    def ensure(self, *, install: bool = False) -> dict[str, Path]:
+    def ensure(self, programs: Sequence[AnyProgram] = NATIVE, *, install: bool = False) -> dict[str, Path]:
         """Build what is missing."""
-        return dict(build.ensure(install=install, report=self.said.append))
+        return dict(build.ensure(programs, install=install, report=self.said.append))
 
     def compiled(self) -> list[list[str]]:
         """Give name, CGO and flags of each compilation, in order."""
@@ -106,37 +110,51 @@ def test_the_first_run_builds_everything_and_the_second_nothing(machine: Machine
     machine.tool("go", "#!/bin/sh\nexit 1\n")
     second = machine.ensure()
 
-    assert sorted(name for name, *_ in compiled) == sorted(program.name for program in PROGRAMS)
+    assert sorted(name for name, *_ in compiled) == sorted(program.name for program in NATIVE)
     assert machine.compiled() == compiled
     assert first == second == build.binaries()
     assert all(path.read_text() == "whole\n" for path in first.values())
 
 
 def test_programs_lie_where_they_are_looked_for(machine: Machine) -> None:
-    """The runtime finds runc and its shim on a PATH, and network plugins in a directory that holds only those."""
+    """The runtime finds runc and its shim on a PATH; network plugins, and what people run, are among themselves."""
     paths = machine.ensure()
 
     assert shutil.which("containerd-shim-runc-v2", path=str(paths["containerd"].parent))
     assert shutil.which("runc", path=str(paths["containerd"].parent))
     assert paths["runc"].parent == paths["kubelet"].parent == paths["containerd"].parent
     assert {path.name for path in paths["bridge"].parent.iterdir()} == {"bridge", "host-local", "loopback", "portmap"}
+    assert {path.name for path in paths["kubectl"].parent.iterdir()} == {"helm", "kubectl"}
+
+
+def test_a_set_of_programs_is_built_by_itself(machine: Machine) -> None:
+    """Whoever has an engine does not wait for a kubelet; what two sets share is built once."""
+    paths = machine.ensure(KIND)
+    first = [name for name, *_ in machine.compiled()]
+    machine.ensure()
+    names = [name for name, *_ in machine.compiled()]
+
+    assert set(first) == set(paths) == {"kind", "kubectl", "helm"}
+    assert names.count("kubectl") == names.count("helm") == 1
+    assert {path.name for path in paths["kind"].parent.iterdir()} == {"helm", "kind", "kubectl"}
+    assert build.binaries(KIND) == paths
 
 
 def test_one_line_tells_of_each_program(machine: Machine) -> None:
     """Whoever waits for minutes sees that it moves, and how far it is."""
     machine.ensure()
-    total = len(PROGRAMS)
+    total = len(NATIVE)
 
     assert machine.said[0] == f"builds {total} programs into {machine.root}/cache/arbiter/devcluster"
     assert [line.split()[0] for line in machine.said[1:]] == [f"[{n}/{total}]" for n in range(1, total + 1)]
-    assert {line.split()[1] for line in machine.said[1:]} == {program.name for program in PROGRAMS}
+    assert {line.split()[1] for line in machine.said[1:]} == {program.name for program in NATIVE}
     assert all(line.split()[2].isdigit() and line.endswith(" s") for line in machine.said[1:])
 
 
 def test_a_family_is_built_in_the_order_of_the_table(machine: Machine) -> None:
     """Its first program compiles what the others share."""
     machine.ensure()
-    want = [program.name for program in PROGRAMS if program.family == "kubernetes"]
+    want = [program.name for program in NATIVE if program.family == "kubernetes"]
 
     assert [name for name, *_ in machine.compiled() if name in want] == want
 
@@ -234,6 +252,24 @@ def test_what_a_killed_build_left_is_taken_away(machine: Machine) -> None:
     assert not left.exists()
 
 
+def test_a_build_removes_what_nobody_has_used_for_a_month(machine: Machine) -> None:
+    """At its end, with a line that says so; asking for programs is using them."""
+    machine.ensure(KIND)
+    kind = build.place(KIND[0]).parent
+    sets = list(build.cache().glob("programs-*"))
+    for path in (kind, *sets):
+        os.utime(path, (0, 0))
+    machine.ensure()
+
+    assert not kind.exists()
+    assert not sets[0].exists()
+    assert machine.said[-1] == f"removes what nobody has used for 30 days: {sets[0].name}, {kind.name}"
+    os.utime(next(build.cache().glob("programs-*")), (0, 0))
+    build.binaries()
+    assert machine.ensure(KIND)
+    assert build.binaries()
+
+
 def test_a_directory_without_its_program_is_filled_again(machine: Machine) -> None:
     """Somebody cleaned up by hand."""
     kubelet = machine.ensure()["kubelet"]
@@ -258,7 +294,7 @@ def test_two_runs_build_once(machine: Machine) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         second.start()
         waits.wait()
-        for program in PROGRAMS:  # the first run's work
+        for program in NATIVE:  # the first run's work
             build.place(program).parent.mkdir()
             build.place(program).write_text("whole\n")
     second.join()
@@ -275,14 +311,14 @@ def test_nothing_built_is_said_as_such(machine: Machine) -> None:
     assert machine.kept() == set()
 
 
-def test_a_cache_that_cannot_be_made_is_named_with_its_remedy(machine: Machine) -> None:
+def test_a_cache_that_cannot_be_written_to_is_named_with_its_remedy(machine: Machine) -> None:
     """Here a file is in the way; a home that cannot be written to ends the same."""
     (machine.root / "cache").write_text("")
     with pytest.raises(DevclusterError) as caught:
         machine.ensure()
 
     assert str(caught.value) == (
-        f"cannot make {build.cache()}: Not a directory; choose another place with XDG_CACHE_HOME"
+        f"cannot write to {build.cache()}: Not a directory; choose another place with XDG_CACHE_HOME"
     )
 
 

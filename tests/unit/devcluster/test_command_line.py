@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
+from devcluster import __main__ as command_line
 from devcluster import build
 from devcluster.__main__ import main
 from devcluster.commands import last_line, run
@@ -18,11 +20,19 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(autouse=True)
-def nothing_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Point the command at an empty state and an empty cache, so that no real cluster is in reach."""
+def nothing_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Point the command at an empty state, cache and PATH, so that no real cluster and no engine is in reach."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(build, "ensure", lambda **_options: pytest.fail("went on to build"))
+    monkeypatch.setattr(command_line, "_LOCK", f"\0{tmp_path}")
+    monkeypatch.setattr(build, "ensure", lambda *_arguments, **_options: pytest.fail("went on to build"))
+    return tmp_path
+
+
+@pytest.fixture
+def no_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave nothing on the PATH."""
+    monkeypatch.setenv("PATH", str(tmp_path))
 
 
 def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -33,15 +43,19 @@ def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return said
 
 
-@pytest.mark.parametrize("command", [("up",), ("down",), ("stop", "etcd"), ("start", "etcd")], ids=" ".join)
-def test_whoever_is_not_root_is_told_how_to_become_it(
-    command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.usefixtures("no_engine")
+@pytest.mark.parametrize("command", ["up", "down"])
+def test_whoever_is_not_root_is_told_the_two_ways_out(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Before anything is built or done."""
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert failure(capsys, *command).startswith("devcluster: a node needs root, for namespaces and mounts; become root")
+    want = "devcluster: no container engine answers (neither docker nor podman is on PATH) and this user is not root; "
+
+    assert failure(capsys, command).startswith(want)
 
 
+@pytest.mark.usefixtures("no_engine")
 def test_another_system_is_told_what_to_use(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -50,32 +64,84 @@ def test_another_system_is_told_what_to_use(
     assert "a node needs Linux, and this is darwin" in failure(capsys, "up")
 
 
-def test_a_state_directory_too_long_for_sockets_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The message names the variable that moves it."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / ("long" * 30)))
-    monkeypatch.setattr(os, "geteuid", lambda: 0)
-    assert "set XDG_STATE_HOME to a shorter one" in failure(capsys, "up")
-
-
-@pytest.mark.parametrize("command", [("kubeconfig",), ("nodes",), ("logs", "etcd")], ids=" ".join)
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("kubeconfig",),
+        ("nodes",),
+        ("logs",),
+        ("logs", "etcd"),
+        ("stop", "etcd"),
+        ("start", "etcd"),
+        ("load", "{}/image.tar"),
+    ],
+    ids=" ".join,
+)
 def test_asking_a_cluster_that_is_not_up_says_how_to_bring_it_up(
-    command: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+    command: tuple[str, ...], nothing_up: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """No path is printed that leads nowhere."""
+    """No path is printed that leads nowhere, and nothing is looked for that cannot be there."""
+    (nothing_up / "image.tar").touch()
     want = "devcluster: the cluster is not up; bring it up: python -m devcluster up\n"
-    assert failure(capsys, *command) == want
+    assert failure(capsys, *(word.format(nothing_up) for word in command)) == want
 
 
-def test_status_without_a_cluster_lists_what_does_not_run(capsys: pytest.CaptureFixture[str]) -> None:
+def test_status_without_a_cluster_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     """It is an answer, not a fault: nothing on standard error."""
     assert main(["status"]) == 1
-    printed = capsys.readouterr()
+    assert capsys.readouterr() == ("the cluster is not up\n", "")
 
-    assert printed.out.splitlines()[0] == "node                     not running"
-    assert printed.out.splitlines()[-1] == "the cluster is not up"
-    assert printed.err == ""
+
+@pytest.mark.usefixtures("no_engine")
+def test_down_without_a_cluster_is_fine(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """There is nothing to do."""
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+
+    assert main(["down"]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == "nothing is up"
+
+
+def test_an_archive_that_is_not_there_is_named(nothing_up: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With the other thing that it could have been."""
+    assert failure(capsys, "load", f"{nothing_up}/mine.tar") == (
+        f"devcluster: {nothing_up}/mine.tar is not there; name an archive that is, or an image that `make image` "
+        "built\n"
+    )
+
+
+def test_an_image_that_does_not_exist_is_refused_with_those_that_do(capsys: pytest.CaptureFixture[str]) -> None:
+    """The message is the list to choose from."""
+    assert failure(capsys, "load", "arbitre").startswith("devcluster: no image is named arbitre; there are ")
+
+
+@pytest.mark.parametrize("option", [("--nodes", "10"), ("--gpu-node", "3", "--nodes", "2")], ids=" ".join)
+def test_nodes_that_cannot_be_are_refused(option: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    """By the number that is wrong, before anything else is looked at."""
+    assert failure(capsys, "up", *option).startswith(f"devcluster: {option[0]} {option[1]}: ")
+
+
+def test_a_full_disk_is_a_line_and_not_a_stack_of_calls(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It may run out anywhere."""
+
+    def fill(_options: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/state/etc")
+
+    monkeypatch.setattr(command_line, "_up", fill)
+    want = "devcluster: /state/etc: No space left on device; make room there, or the right to write\n"
+    assert failure(capsys, "up") == want
+
+
+def test_a_mistake_of_ours_is_shown_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that we forgot to make is no fault of the machine."""
+
+    def forget(_options: object) -> int:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "/state/etc")
+
+    monkeypatch.setattr(command_line, "_up", forget)
+    with pytest.raises(FileNotFoundError):
+        main(["up"])
 
 
 def test_a_command_that_fails_says_its_last_words() -> None:

@@ -1,51 +1,34 @@
-"""Components, networks and images as values: what is started, with which files, and what is refused beforehand."""
+"""The control plane, control groups and images as values: what is started, how, and from what."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import tarfile
-import tomllib
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from devcluster import dns
-from devcluster.cgroups import ControlGroup, hierarchies
-from devcluster.components import Component, cni_configuration, components, configuration_files
 from devcluster.images.archive import Image, write_archive
-from devcluster.layout import Addresses, Layout
-from devcluster.network import first_taken
-from devcluster.pki import bindings, kubeadm_configuration
+from devcluster.native import dns
+from devcluster.native.cgroups import ControlGroup, hierarchies
+from devcluster.native.components import Component, control_plane
+from devcluster.native.node_components import kubelet_configuration
+from devcluster.native.pki import bindings, kubeadm_configuration
+from devcluster.nodes import GPU_TOLERATION
+from tests.unit.devcluster.example import LAYOUT
 
-NAMES = (
-    "etcd",
-    "containerd",
-    "kube-apiserver",
-    "kube-controller-manager",
-    "kube-scheduler",
-    "kubelet",
-    "kube-proxy",
-)
-PROGRAMS = {name: Path("/programs/bin", name) for name in (*NAMES, "runc", "ctr", "kubectl", "kubeadm")}
-LAYOUT = Layout(Path("/state"), {**PROGRAMS, "bridge": Path("/programs/cni/bridge")})
+NAMES = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
 
 
 def component(name: str) -> Component:
-    """Find a component by name."""
-    return next(found for found in components(LAYOUT) if found.name == name)
-
-
-def configuration(name: str) -> dict[str, Any]:
-    """Read a JSON configuration file of ours."""
-    content: dict[str, Any] = json.loads(configuration_files(LAYOUT)[LAYOUT.file(name)])
-    return content
+    """Find a component of the control plane by name."""
+    return next(found for found in control_plane(LAYOUT) if found.name == name)
 
 
 def test_components_start_in_the_order_of_their_needs() -> None:
-    """A store before its server, a runtime before its kubelet, and the server before all who ask it."""
-    assert tuple(found.name for found in components(LAYOUT)) == NAMES
+    """A store before its server, and the server before all who ask it."""
+    assert tuple(found.name for found in control_plane(LAYOUT)) == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -68,10 +51,6 @@ def test_every_path_of_a_component_is_under_the_state_directory(name: str) -> No
         pytest.param("kube-controller-manager", "--leader-elect=false", id="one controller manager elects nobody"),
         pytest.param("kube-controller-manager", "--allocate-node-cidrs=false", id="pod ranges are laid out by us"),
         pytest.param("kube-scheduler", "--leader-elect=false", id="one scheduler elects nobody"),
-        pytest.param("kubelet", "--node-ip=10.89.0.2", id="the kubelet is reached at the node's address"),
-        pytest.param("kubelet", "--hostname-override=node-1", id="the node has our name, not the machine's"),
-        pytest.param("kube-proxy", "--config=/state/etc/kube-proxy.json", id="the proxy reads its file"),
-        pytest.param("containerd", "--config=/state/etc/containerd.toml", id="containerd reads its file"),
     ],
 )
 def test_command_lines_hold_what_the_cluster_depends_on(name: str, want: str) -> None:
@@ -79,75 +58,13 @@ def test_command_lines_hold_what_the_cluster_depends_on(name: str, want: str) ->
     assert want in component(name).arguments
 
 
-def test_every_component_tells_its_health_at_the_nodes_address() -> None:
-    """The host asks; containerd has a socket instead."""
-    asked = {found.name: found.health for found in components(LAYOUT)}
+def test_the_control_plane_runs_on_the_first_node_and_tells_its_health_there() -> None:
+    """The host asks, and each component at a port of its own."""
+    asked = {found.name: found.health for found in control_plane(LAYOUT)}
 
-    assert asked.pop("containerd") == ""
+    assert {found.node for found in control_plane(LAYOUT)} == {LAYOUT.first}
     assert {health.split("//")[1].split(":")[0] for health in asked.values()} == {"10.89.0.2"}
     assert len(set(asked.values())) == len(asked)
-
-
-def test_the_kubelet_runs_on_a_machine_with_old_control_groups_and_a_full_disk() -> None:
-    """Version 1 is tolerated, pods stay in our own control group, and nothing is evicted for the developer's disk."""
-    kubelet = configuration("kubelet.json")
-
-    assert kubelet["failCgroupV1"] is False
-    assert kubelet["cgroupRoot"] == "/arbiter-devcluster/pods-node-1"
-    assert kubelet["cgroupDriver"] == "cgroupfs"
-    assert kubelet["enforceNodeAllocatable"] == []
-    assert set(kubelet["evictionHard"].values()) == {"0%"}
-    assert kubelet["imageGCHighThresholdPercent"] == 100
-
-
-def test_the_kubelet_answers_nobody_without_a_name() -> None:
-    """Who asks it for logs or exec is authenticated and authorised, as in production."""
-    kubelet = configuration("kubelet.json")
-
-    assert kubelet["authentication"]["anonymous"]["enabled"] is False
-    assert kubelet["authentication"]["x509"]["clientCAFile"] == "/state/pki/ca.crt"
-    assert kubelet["authorization"] == {"mode": "Webhook"}
-
-
-def test_pods_ask_the_clusters_dns_and_no_other() -> None:
-    """The host's name servers are out of reach from the node."""
-    kubelet = configuration("kubelet.json")
-
-    assert kubelet["clusterDNS"] == ["10.96.0.10"]
-    assert "nameserver " not in configuration_files(LAYOUT)[Path(kubelet["resolvConf"])]
-
-
-def test_the_proxy_uses_nftables_and_leaves_connection_tracking_alone() -> None:
-    """The size of the tracking table belongs to the whole machine."""
-    proxy = configuration("kube-proxy.json")
-
-    assert proxy["mode"] == "nftables"
-    assert proxy["conntrack"] == {"maxPerCore": 0}
-    assert proxy["clusterCIDR"] == "10.244.0.0/16"
-
-
-def test_containerd_keeps_to_its_own_directories() -> None:
-    """The configuration is TOML, of the third form, and no path in it is shared with another containerd."""
-    toml = tomllib.loads(configuration_files(LAYOUT)[LAYOUT.file("containerd.toml")])
-    plugins = toml["plugins"]
-    runtime = plugins["io.containerd.cri.v1.runtime"]
-
-    assert toml["version"] == 3
-    assert {toml["root"], toml["state"]} == {"/state/node-1/containerd", "/state/node-1/run"}
-    assert toml["grpc"]["address"] == "/state/node-1/containerd.sock"
-    assert plugins["io.containerd.internal.v1.opt"]["path"] == "/state/node-1/opt"
-    assert plugins["io.containerd.cri.v1.images"]["pinned_images"] == {"sandbox": "devcluster.local/pause:1"}
-    assert runtime["restrict_oom_score_adj"] is True
-    assert runtime["cni"] == {"bin_dirs": ["/programs/cni"], "conf_dir": "/state/node-1/cni"}
-    assert runtime["containerd"]["runtimes"]["runc"]["options"]["BinaryName"] == "/programs/bin/runc"
-
-
-def test_pods_get_addresses_of_their_node_and_are_not_masqueraded() -> None:
-    """They are routed to the host and no further."""
-    bridge = cni_configuration(LAYOUT)["plugins"][0]
-
-    assert bridge["ipam"]["ranges"] == [[{"subnet": "10.244.0.0/24"}]]
-    assert "ipMasq" not in bridge
 
 
 def test_kubeadm_is_told_everything_that_it_would_look_up() -> None:
@@ -169,65 +86,6 @@ def test_people_and_the_api_server_get_their_rights() -> None:
         ("kubeadm:cluster-admins", "cluster-admin"),
         ("kube-apiserver-kubelet-client", "system:kubelet-api-admin"),
     }
-
-
-def test_our_programs_come_before_the_systems() -> None:
-    """Debian's runc is too old, and containerd takes the first that it finds."""
-    assert LAYOUT.path == "/programs/bin:/programs/cni:/usr/sbin:/usr/bin:/sbin:/bin"
-
-
-@pytest.mark.parametrize(
-    ("length", "want"), [pytest.param(60, False, id="short enough"), pytest.param(90, True, id="too long")]
-)
-def test_a_state_directory_too_long_for_sockets_is_noticed(length: int, want: bool) -> None:
-    """The kernel's own message would name neither the path nor the limit."""
-    assert Layout(Path("/" + "s" * length), {}).socket_is_too_long() is want
-
-
-def test_the_link_to_the_node_has_a_name_that_the_kernel_takes() -> None:
-    """IFNAMSIZ is 16 with the final zero."""
-    assert len(LAYOUT.link) <= 15
-
-
-LOOPBACK = {"ifname": "lo", "addr_info": [{"local": "127.0.0.1", "prefixlen": 8}]}
-DEFAULT = {"dst": "default", "gateway": "192.0.2.1", "dev": "eth0"}
-
-
-@pytest.mark.parametrize(
-    ("addresses", "routes", "want"),
-    [
-        pytest.param([LOOPBACK], [DEFAULT], None, id="a machine without other networks"),
-        pytest.param(
-            [LOOPBACK, {"ifname": "eth1", "addr_info": [{"local": "10.89.0.7", "prefixlen": 24}]}],
-            [],
-            "the cluster needs 10.89.0.0/24, but 10.89.0.7/24 is in use on eth1; remove that address or route",
-            id="an address in the network of the link",
-        ),
-        pytest.param(
-            [LOOPBACK],
-            [DEFAULT, {"dst": "10.0.0.0/8", "dev": "tun0"}],
-            "the cluster needs 10.89.0.0/24, but 10.0.0.0/8 is in use on tun0; remove that address or route",
-            id="a private network that holds all of ours",
-        ),
-        pytest.param(
-            [LOOPBACK],
-            [{"dst": "10.244.3.0/24", "dev": "flannel.1"}],
-            "the cluster needs 10.244.0.0/16, but 10.244.3.0/24 is in use on flannel.1; remove that address or route",
-            id="another cluster's pods",
-        ),
-        pytest.param(
-            [LOOPBACK],
-            [{"type": "blackhole", "dst": "10.96.0.1"}],
-            "the cluster needs 10.96.0.0/16, but 10.96.0.1 is in use on a route; remove that address or route",
-            id="a route without a link",
-        ),
-    ],
-)
-def test_a_network_that_somebody_else_uses_is_named(
-    addresses: list[dict[str, Any]], routes: list[dict[str, Any]], want: str | None
-) -> None:
-    """One line says what is taken, by what, and what to do."""
-    assert first_taken(Addresses(), addresses, routes) == want
 
 
 MOUNTS_V1 = """\
@@ -262,15 +120,16 @@ def test_a_control_group_is_made_in_every_hierarchy_with_processors_filled_in(tm
     """In a new group of `cpuset` no process may run until it is given processors and memory."""
     cpu, cpuset = tmp_path / "cpu", tmp_path / "cpuset"
     for hierarchy in (cpu, cpuset):
-        (hierarchy / "ours" / "pods").mkdir(parents=True)
-    for group, value in ((cpuset, "0-1\n"), (cpuset / "ours", "\n"), (cpuset / "ours" / "pods", "\n")):
+        (hierarchy / "ours" / "node" / "pods").mkdir(parents=True)
+    empty = [cpuset / path for path in ("ours", "ours/node", "ours/node/pods")]
+    for group, value in ((cpuset, "0-1\n"), *((group, "\n") for group in empty)):
         for name in ("cpuset.cpus", "cpuset.mems"):
             (group / name).write_text(value)
 
-    ControlGroup("ours", (cpu, cpuset)).create("pods")
+    ControlGroup("ours/node", (cpu, cpuset)).create("pods")
 
-    assert (cpuset / "ours" / "pods" / "cpuset.cpus").read_text() == "0-1\n"
-    assert (cpuset / "ours" / "pods" / "cpuset.mems").read_text() == "0-1\n"
+    for name in ("cpuset.cpus", "cpuset.mems"):
+        assert (cpuset / "ours" / "node" / "pods" / name).read_text() == "0-1\n"
     assert not (cpu / "ours" / "cpuset.cpus").exists()
 
 
@@ -323,9 +182,11 @@ def test_the_dns_service_has_the_address_that_pods_ask() -> None:
     pod = objects["Deployment"]["spec"]["template"]["spec"]
     container = pod["containers"][0]
 
-    assert objects["Service"]["spec"]["clusterIP"] == configuration("kubelet.json")["clusterDNS"][0]
+    assert objects["Service"]["spec"]["clusterIP"] == kubelet_configuration(LAYOUT, LAYOUT.first)["clusterDNS"][0]
     assert {port["targetPort"] for port in objects["Service"]["spec"]["ports"]} == {dns.PORT}
     assert container["imagePullPolicy"] == "Never"
     assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
     assert pod["securityContext"]["runAsNonRoot"] is True
+    assert GPU_TOLERATION in pod["tolerations"]
+    assert pod["nodeSelector"] == {"kubernetes.io/hostname": "node-1"}
     assert f".:{dns.PORT} " in objects["ConfigMap"]["data"]["Corefile"]

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devcluster import processes
+from devcluster.native import processes
 from devcluster.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from devcluster.processes import Process
+    from devcluster.native.processes import Process
 
 ENVIRONMENT = {"PATH": os.environ["PATH"]}
 

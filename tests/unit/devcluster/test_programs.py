@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from devcluster import programs
-from devcluster.programs import PROGRAMS, CProgram, Program
+from devcluster.programs import IMAGES, KIND, NATIVE, PROGRAMS, CProgram, Program
 
 GO_PROGRAMS = [program for program in PROGRAMS if isinstance(program, Program)]
 RUNC = next(program for program in GO_PROGRAMS if program.name == "runc")
@@ -42,12 +42,20 @@ def test_the_table_holds_what_a_cluster_is_made_of() -> None:
     want_kubernetes = {
         "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl", "kubeadm",
     }  # fmt: skip
-    names = [program.name for program in PROGRAMS]
+    names = [program.name for program in NATIVE]
 
-    assert {program.name for program in PROGRAMS if program.family == "kubernetes"} == want_kubernetes
-    assert {program.name for program in PROGRAMS if program.cni} == {"bridge", "host-local", "loopback", "portmap"}
+    assert {program.name for program in NATIVE if program.family == "kubernetes"} == want_kubernetes
+    assert {program.name for program in NATIVE if program.cni} == {"bridge", "host-local", "loopback", "portmap"}
     assert {"etcd", "containerd", "containerd-shim-runc-v2", "runc", "coredns", "helm", "pause"} < set(names)
     assert len(names) == len(set(names)) == 21
+
+
+def test_each_use_has_its_own_set() -> None:
+    """The nodes of kind are downloaded, and what goes into images keeps nobody waiting who wants a cluster."""
+    assert [program.name for program in KIND] == ["kind", "kubectl", "helm"]
+    assert [program.name for program in IMAGES] == ["ollama"]
+    assert {program.name for program in PROGRAMS if program.client} == {"kind", "kubectl", "helm"}
+    assert len(PROGRAMS) == len({program.name for program in PROGRAMS}) == 23
 
 
 def test_the_first_program_built_shares_most_with_the_others() -> None:
@@ -81,11 +89,29 @@ def test_a_module_holds_hashes_and_no_address(module: Path) -> None:
 @pytest.mark.parametrize(
     ("program_name", "want"),
     [
-        pytest.param("kubelet", {"version": "v1.36.3", "major": "1", "minor": "36"}, id="one version for Kubernetes"),
-        pytest.param("etcd", {"version": "v3.6.8", "major": "3", "minor": "6"}, id="a module without packages above"),
-        pytest.param("helm", {"version": "v4.3.1", "major": "4", "minor": "3"}, id="a package below the module"),
-        pytest.param("runc", {"version": "v1.5.2", "major": "1", "minor": "5"}, id="a module that is the package"),
-        pytest.param("coredns", {"version": "v1.15.0", "major": "1", "minor": "15"}, id="a main.go of ours"),
+        pytest.param(
+            "kubelet",
+            {"version": "v1.36.3", "number": "1.36.3", "major": "1", "minor": "36"},
+            id="one version for Kubernetes",
+        ),
+        pytest.param(
+            "etcd",
+            {"version": "v3.6.8", "number": "3.6.8", "major": "3", "minor": "6"},
+            id="a module without packages above",
+        ),
+        pytest.param(
+            "helm",
+            {"version": "v4.3.1", "number": "4.3.1", "major": "4", "minor": "3"},
+            id="a package below the module",
+        ),
+        pytest.param(
+            "runc",
+            {"version": "v1.5.2", "number": "1.5.2", "major": "1", "minor": "5"},
+            id="a module that is the package",
+        ),
+        pytest.param(
+            "coredns", {"version": "v1.15.0", "number": "1.15.0", "major": "1", "minor": "15"}, id="a main.go of ours"
+        ),
     ],
 )
 def test_a_version_is_read_from_go_mod(program_name: str, want: dict[str, str]) -> None:
@@ -124,8 +150,8 @@ def test_the_command_names_what_comes_out() -> None:
 
 def test_only_what_links_c_asks_for_a_compiler() -> None:
     """All else builds without one, and runs without the C library of this machine."""
-    assert {program.name for program in GO_PROGRAMS if program.cgo} == {"runc"}
-    assert {program.name for program in PROGRAMS if program.debian} == {"runc", "pause"}
+    assert {program.name for program in GO_PROGRAMS if program.cgo} == {"runc", "ollama"}
+    assert {program.name for program in PROGRAMS if program.debian} == {"runc", "pause", "ollama"}
 
 
 def test_the_pause_program_is_static() -> None:

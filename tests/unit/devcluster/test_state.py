@@ -8,20 +8,25 @@ from pathlib import Path
 
 import pytest
 
-from devcluster import kernel
 from devcluster.errors import DevclusterError
-from devcluster.processes import Process
-from devcluster.state import Journal, State, directory
+from devcluster.native import kernel
+from devcluster.native.processes import Process
+from devcluster.native.state import Journal, State, directory
 
 FULL = State(
     provider="native",
     is_complete=True,
+    nodes=2,
+    gpu_nodes=(2,),
+    archives=("/images/web.tar",),
     control_group="arbiter-devcluster",
     links=("arbiter-node-1",),
     directories=("/var/lib/kubelet", "/run/containerd"),
     kernel_settings={"vm/overcommit_memory": "0"},
     processes={"etcd": Process(12, 3456, "boot"), "kubelet": Process(13, 3457, "boot")},
 )
+
+LISTS: dict[str, list[str]] = {"links": [], "directories": [], "gpu_nodes": [], "archives": []}
 
 
 @pytest.fixture
@@ -59,8 +64,9 @@ def test_processes_come_and_go_by_component() -> None:
     again = Process(99, 1, "boot")
 
     assert FULL.with_process("etcd", again).processes == {"etcd": again, "kubelet": Process(13, 3457, "boot")}
-    assert FULL.without_process("etcd").processes == {"kubelet": Process(13, 3457, "boot")}
-    assert FULL.without_process("never started") == FULL
+    assert FULL.without_processes("etcd").processes == {"kubelet": Process(13, 3457, "boot")}
+    assert FULL.without_processes("etcd", "kubelet").processes == {}
+    assert FULL.without_processes("never started") == FULL
 
 
 def test_a_write_that_was_cut_short_leaves_the_last_state(journal: Journal) -> None:
@@ -78,15 +84,16 @@ def test_a_write_that_was_cut_short_leaves_the_last_state(journal: Journal) -> N
     ("content", "want"),
     [
         pytest.param("", "is not readable", id="nothing"),
-        pytest.param('{"version": 1', "is not readable", id="half a document"),
-        pytest.param('{"version": 1}', "does not hold a state", id="no fields"),
+        pytest.param('{"version": 2', "is not readable", id="half a document"),
+        pytest.param('{"version": 2}', "does not hold a state", id="no fields"),
         pytest.param("[]", "does not hold a state", id="a list"),
         pytest.param(
-            json.dumps({"version": 1, "links": [], "directories": [], "processes": {"etcd": {"pid": 1}}}),
+            json.dumps({"version": 2, **LISTS, "processes": {"etcd": {"pid": 1}}}),
             "does not hold a state",
             id="a process without a start time",
         ),
-        pytest.param('{"version": 2}', "has version 2, not 1", id="a later form"),
+        pytest.param('{"version": 1}', "has version 1, not 2", id="an earlier form"),
+        pytest.param('{"version": 3}', "has version 3, not 2", id="a later form"),
     ],
 )
 def test_a_file_that_is_no_state_is_refused(journal: Journal, content: str, want: str) -> None:

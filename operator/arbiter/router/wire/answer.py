@@ -98,6 +98,8 @@ class AnswerReader:
         """Take a header field, or a trailer field, which is dropped."""
         if not self.status:
             self.headers.append((name.lower(), value))
+        elif not self.complete and name.lower() in FRAMING:
+            raise MalformedError("a trailer field speaks of a body")
 
     def on_headers_complete(self) -> None:
         """Take the status, and see how the body is framed."""

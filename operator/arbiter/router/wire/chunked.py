@@ -12,6 +12,8 @@ from arbiter.router.wire.limits import CHUNK_LINE_BYTES, TRAILER_BYTES
 from arbiter.router.wire.request_head import FIELD_LINES, RefusedError
 
 SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,8})(?:;[\t\x20-\x7e\x80-\xff]*)?")
+FRAMING_LINE = re.compile(rb"(?i:^(?:content-length|transfer-encoding|host):)", re.MULTILINE)
+"""Fields that must stand in the head; whoever reads them in a trailer may believe them."""
 
 
 class Chunks:
@@ -102,5 +104,7 @@ class Chunks:
             return at
         if not FIELD_LINES.fullmatch(buffer, at, end + 2):
             raise RefusedError(400, "a trailer field is not `name: value`")
+        if FRAMING_LINE.search(buffer, at, end + 2):
+            raise RefusedError(400, "a trailer field speaks of the body or of the request")
         self.done = True
         return end + 4

@@ -33,9 +33,10 @@ FIELD_LINES = re.compile(FIELDS)
 LENGTH_DIGITS = 15
 """A body of more digits than these is not meant."""
 HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9\-._~%!$&'()*+,;=]+)(?::[0-9]{0,5})?")
-REQUEST_LINE = re.compile(rb"(" + TOKEN + rb"+) ([!-~]+) HTTP/([0-9])\.([0-9])")
-LONG_TARGET = re.compile(TOKEN + rb"+ [!-~]{%d}" % TARGET_BYTES)
-BEGINNING = re.compile(TOKEN + rb"{1,24}(?: |\Z)")
+METHOD = TOKEN + rb"{1,24}"
+REQUEST_LINE = re.compile(rb"(" + METHOD + rb") ([!-~]+) HTTP/([0-9])\.([0-9])")
+LONG_TARGET = re.compile(METHOD + rb" [!-~]{%d}" % TARGET_BYTES)
+BEGINNING = re.compile(METHOD + rb"(?: |\Z)")
 """A method and a space, or the first part of that."""
 NEVER = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 """What no head holds, complete or not; a client that sends it need not be waited for."""

@@ -132,6 +132,11 @@ REFUSED = [
     pytest.param(CHUNKED + b"1;a\rb\r\na\r\n" + NONE_LEFT, 400, id="chunk-extension-with-carriage-return"),
     pytest.param(CHUNKED + b"0\r\nx : a\r\n\r\n", 400, id="trailer-space-before-colon"),
     pytest.param(CHUNKED + b"0\r\nx\r\n\r\n", 400, id="trailer-no-colon"),
+    pytest.param(CHUNKED + b"0\r\nx: y\r\nContent-Length: 5\r\n\r\n", 400, id="trailer-with-length"),
+    pytest.param(CHUNKED + b"0\r\nTransfer-Encoding: x\r\n\r\n", 400, id="trailer-with-coding"),
+    pytest.param(CHUNKED + b"0\r\nhost: b\r\n\r\n", 400, id="trailer-with-host"),
+    pytest.param(b"TIONSTransfer-EncodingGE / HTTP/1.1\r\nhost: a\r\n\r\n", 501, id="fuzz-9-method-long"),
+    pytest.param(b"A" * 25 + b" / HTTP/1.1\r\nhost: a\r\n\r\n", 400, id="method-too-long"),
     pytest.param(CHUNKED + b"0\r\nx: a\n\r\n", 400, id="trailer-bare-line-feed"),
     pytest.param(CHUNKED + b"0\r\nx: " + b"a" * 9000 + b"\r\n\r\n", 431, id="trailer-too-long"),
 ]

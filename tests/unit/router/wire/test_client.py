@@ -317,6 +317,9 @@ async def test_an_engine_that_is_gone_when_its_connection_turns_out_closed_is_to
             b"HTTP/1.1 100 \r\ntransfer-encoding: ;\r\n\r\n" + OK, Fault.PROTOCOL, id="fuzz-7-interim-with-coding"
         ),
         pytest.param(b"HTTP/1.1 100 \r\ncontent-length: 2\r\n\r\nok" + OK, Fault.PROTOCOL, id="interim-with-a-length"),
+        pytest.param(
+            CHUNKS + b"0\r\nx: y\r\ntransfer-encoding: d\r\n\r\n", Fault.PROTOCOL, id="fuzz-7-trailer-with-coding"
+        ),
         pytest.param(b"SSH-2.0-x\r\n", Fault.PROTOCOL, id="no-http"),
         pytest.param(b"\0" * 100, Fault.PROTOCOL, id="zeros"),
         pytest.param(b"HTTP/1.1 200 OK\r\nx: " + b"a" * 200_000, Fault.PROTOCOL, id="endless-head"),

@@ -10,12 +10,13 @@ import socket
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+from devcluster import nodes
 from devcluster.images.archive import Image
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from devcluster.layout import Layout
+    from devcluster.native.layout import Layout
 
 IMAGE = "devcluster.local/coredns:1"
 """The image around the CoreDNS program."""
@@ -55,7 +56,7 @@ def manifests(layout: Layout) -> list[dict[str, Any]]:
         _object("v1", "ConfigMap", {"data": {"Corefile": corefile(layout.domain)}}),
         *_rights(),
         _object("v1", "Service", {"spec": _service(layout.addresses.dns)}, name="kube-dns"),
-        _object("apps/v1", "Deployment", {"spec": _deployment()}),
+        _object("apps/v1", "Deployment", {"spec": _deployment(layout.first.name)}),
     ]
 
 
@@ -102,8 +103,11 @@ def _service(address: str) -> dict[str, Any]:
     return {"clusterIP": address, "selector": _LABELS, "ports": ports}
 
 
-def _deployment() -> dict[str, Any]:
-    """Give the Deployment: one replica, as little privilege as the restricted level asks, looked at every second."""
+def _deployment(node: str) -> dict[str, Any]:
+    """Give the Deployment: one replica, as little privilege as the restricted level asks, looked at every second.
+
+    It is on the node that cannot be stopped as a whole, so that a fault of another one is not one of DNS too.
+    """
     container = {
         "name": "coredns",
         "image": IMAGE,
@@ -122,6 +126,8 @@ def _deployment() -> dict[str, Any]:
         "serviceAccountName": "coredns",
         "dnsPolicy": "Default",
         "priorityClassName": "system-cluster-critical",
+        "nodeSelector": {"kubernetes.io/hostname": node},
+        "tolerations": [nodes.GPU_TOLERATION],  # this one may be a GPU node
         "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
         "containers": [container],
         "volumes": [{"name": "configuration", "configMap": {"name": "coredns"}}],

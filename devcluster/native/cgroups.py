@@ -11,8 +11,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from devcluster import processes
 from devcluster.errors import DevclusterError
+from devcluster.native import processes
 from devcluster.waiting import wait_until
 
 _REMOVE_S = 10.0
@@ -34,7 +34,7 @@ def hierarchies(mountinfo: str) -> tuple[Path, ...]:
 
 
 class ControlGroup:
-    """One control group of ours, in every hierarchy."""
+    """One control group of ours, in every hierarchy; its name may be a path of groups."""
 
     def __init__(self, name: str, mounts: tuple[Path, ...] | None = None) -> None:
         """Name the group; `mounts` are the hierarchies, read from the system where they are not given."""
@@ -47,10 +47,12 @@ class ControlGroup:
 
     def create(self, part: str) -> None:
         """Make the group and one part of it, in every hierarchy."""
-        for mount in self._mounts:
-            for parent, child in ((mount, self.name), (mount / self.name, part)):
+        for group in self._mounts:
+            parent = group
+            for child in Path(self.name, part).parts:
                 (parent / child).mkdir(exist_ok=True)
                 _open_up(parent, parent / child)
+                parent /= child
 
     def join(self, part: str, pid: int) -> None:
         """Move a process into a part of the group."""

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from devcluster.errors import DevclusterError
-from devcluster.processes import Process
+from devcluster.native.processes import Process
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-VERSION = 1
+VERSION = 2
 """The form of the file. A file of another form is not guessed at."""
 
 
@@ -28,7 +28,10 @@ class State:
 
     Attributes:
         provider: who runs the cluster.
-        is_complete: whether an `up` came to its end; without it, the next one starts over.
+        is_complete: whether the cluster ever came up; without it, the next `up` starts over.
+        nodes: how many nodes it is to have: those that an `up` began to add count already.
+        gpu_nodes: numbers of those that are marked as GPU nodes.
+        archives: files of images that were loaded, for nodes that come later.
         control_group: the group that holds every process of ours.
         links: network links of ours on the host; their routes go with them.
         directories: directories outside the state directory that we made, parents first.
@@ -38,6 +41,9 @@ class State:
 
     provider: str = "native"
     is_complete: bool = False
+    nodes: int = 0
+    gpu_nodes: tuple[int, ...] = ()
+    archives: tuple[str, ...] = ()
     control_group: str = ""
     links: tuple[str, ...] = ()
     directories: tuple[str, ...] = ()
@@ -48,9 +54,9 @@ class State:
         """Give the state in which a component runs."""
         return replace(self, processes={**self.processes, name: process})
 
-    def without_process(self, name: str) -> State:
-        """Give the state in which a component does not run."""
-        return replace(self, processes={key: kept for key, kept in self.processes.items() if key != name})
+    def without_processes(self, *names: str) -> State:
+        """Give the state in which components do not run."""
+        return replace(self, processes={key: kept for key, kept in self.processes.items() if key not in names})
 
 
 def directory(environment: Mapping[str, str]) -> Path:
@@ -105,8 +111,8 @@ def decode(content: Any, path: Path) -> State:  # noqa: ANN401  whatever JSON th
         raise DevclusterError(f"{path} has version {said}, not {VERSION}; run `down` with the devcluster that wrote it")
     try:
         fields = {name: value for name, value in content.items() if name != "version"}
-        fields["links"] = tuple(fields["links"])
-        fields["directories"] = tuple(fields["directories"])
+        for name in ("links", "directories", "gpu_nodes", "archives"):
+            fields[name] = tuple(fields[name])
         fields["processes"] = {name: Process(**process) for name, process in fields["processes"].items()}
         return State(**fields)
     except (KeyError, TypeError):

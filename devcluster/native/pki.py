@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 from devcluster.commands import run
 
 if TYPE_CHECKING:
-    from devcluster.layout import Layout
+    from pathlib import Path
+
+    from devcluster.native.layout import Layout, Node
 
 
 def kubeadm_configuration(layout: Layout) -> tuple[dict[str, Any], ...]:
@@ -23,7 +25,7 @@ def kubeadm_configuration(layout: Layout) -> tuple[dict[str, Any], ...]:
         "clusterName": "arbiter-devcluster",
         "kubernetesVersion": layout.version,
         "certificatesDir": str(layout.pki),
-        "controlPlaneEndpoint": f"{ours.node}:6443",
+        "controlPlaneEndpoint": f"{layout.first.address}:6443",
         "encryptionAlgorithm": "ECDSA-P256",  # made in milliseconds, where RSA takes seconds
         "apiServer": {"certSANs": ["127.0.0.1", "localhost"]},
         "etcd": {"external": {"endpoints": ["http://127.0.0.1:2379"]}},
@@ -32,27 +34,41 @@ def kubeadm_configuration(layout: Layout) -> tuple[dict[str, Any], ...]:
     node = {
         "apiVersion": "kubeadm.k8s.io/v1beta4",
         "kind": "InitConfiguration",
-        "localAPIEndpoint": {"advertiseAddress": ours.node, "bindPort": 6443},
-        "nodeRegistration": {"name": layout.node, "criSocket": f"unix://{layout.containerd_socket}"},
+        "localAPIEndpoint": {"advertiseAddress": layout.first.address, "bindPort": 6443},
+        "nodeRegistration": {"name": layout.first.name, "criSocket": f"unix://{layout.first.containerd_socket}"},
     }
     return cluster, node
 
 
 def make(layout: Layout) -> None:
-    """Write keys and certificates, and a kubeconfig for every component and for people."""
-    configuration = layout.file("kubeadm.yaml")
+    """Write keys and certificates, and a kubeconfig for people and for everything but the kubelets."""
+    configuration = _configuration(layout)
     documents = kubeadm_configuration(layout)
     configuration.write_text("\n---\n".join(json.dumps(document, indent=2) for document in documents) + "\n")
     kubeadm = layout.programs["kubeadm"]
     run(kubeadm, "init", "phase", "certs", "all", "--config", configuration)
-    run(
-        *(kubeadm, "init", "phase", "kubeconfig", "all", "--config", configuration),
-        *("--kubeconfig-dir", layout.configuration),
-    )
-    proxy = run(kubeadm, "kubeconfig", "user", "--config", configuration, "--client-name", "system:kube-proxy")
-    path = layout.kubeconfig("kube-proxy")
+    for user in ("admin", "super-admin", "controller-manager", "scheduler"):
+        phase = (kubeadm, "init", "phase", "kubeconfig", user)
+        run(*phase, "--config", configuration, "--kubeconfig-dir", layout.configuration)
+    _write_kubeconfig(layout, layout.kubeconfig("kube-proxy"), "system:kube-proxy")
+
+
+def admit(layout: Layout, node: Node) -> None:
+    """Write the kubeconfig of a node's kubelet, whose name and group let it mind this node and no other."""
+    _write_kubeconfig(layout, node.kubeconfig, f"system:node:{node.name}", "--org", "system:nodes")
+
+
+def _write_kubeconfig(layout: Layout, path: Path, name: str, *more: str) -> None:
+    """Write a kubeconfig with a certificate for one name."""
+    user = (layout.programs["kubeadm"], "kubeconfig", "user", "--client-name", name)
+    kubeconfig = run(*user, "--config", _configuration(layout), *more)
     path.touch(mode=0o600)
-    path.write_text(proxy)
+    path.write_text(kubeconfig)
+
+
+def _configuration(layout: Layout) -> Path:
+    """Give the file that holds kubeadm's documents."""
+    return layout.file("kubeadm.yaml")
 
 
 def bindings() -> list[dict[str, Any]]:
