@@ -17,6 +17,8 @@ import pytest
 from devcluster import build
 from devcluster.images.recipes import NAMES
 from devcluster.native.state import directory
+from devcluster.waiting import wait_until
+from tests.e2e.engines import answers
 from tests.e2e.running import ROOT, Cluster, allowed, devcluster, named_context, run, said, up
 from tests.e2e.traces import traces
 
@@ -75,11 +77,11 @@ def images(cluster: Cluster) -> None:
 
 
 @pytest.fixture
-def count(request: pytest.FixtureRequest) -> Callable[[str], None]:
-    """Give what counts one engine started or one completion served, for the closing lines of a run."""
+def count(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """Give what counts engines started or completions served, for the closing lines of a run."""
 
-    def add(what: str) -> None:
-        request.node.user_properties.append((what, 1))
+    def add(what: str, how_many: int = 1) -> None:
+        request.node.user_properties.append((what, how_many))
 
     return add
 
@@ -92,3 +94,22 @@ def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[str]
     cluster.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}])
     yield name
     cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture(scope="module")
+def start(cluster: Cluster, namespace: str, images: None) -> Callable[[list[dict[str, Any]]], str]:
+    """Give what starts an engine, and gives the URL that it answers at once it is ready."""
+    assert images is None
+
+    def started(objects: list[dict[str, Any]]) -> str:
+        name, port = objects[1]["metadata"]["name"], objects[1]["spec"]["ports"][0]["port"]
+        cluster.apply(
+            [{**one, "metadata": {"name": one["metadata"]["name"], "namespace": namespace}} for one in objects]
+        )
+        said(cluster.kubectl("-n", namespace, "rollout", "status", f"deployment/{name}", "--timeout=170s"))
+        address = said(cluster.kubectl("-n", namespace, "get", "service", name, "--output=jsonpath={.spec.clusterIP}"))
+        url = f"http://{address}:{port}"
+        assert wait_until(lambda: answers(url), 30, pause=0.2), f"{url} does not answer the host"
+        return url
+
+    return started

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from devcluster.images.recipes import reference
-from devcluster.waiting import wait_until
+from tests.e2e.engines import engine, llama_server, model_volume
 from tests.e2e.running import RESTRICTED, Cluster, said
 
 if TYPE_CHECKING:
@@ -30,43 +30,6 @@ QUESTION = {
     "seed": 1,
     "max_tokens": 24,
 }
-SMALL = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"cpu": "1", "memory": "1Gi"}}
-
-
-def engine(name: str, port: int, ready: str, container: dict[str, Any], volumes: list[dict[str, Any]]) -> list[Any]:
-    """Give a Deployment of one engine and its Service."""
-    labels = {"app": name}
-    serving = {
-        "name": "engine",
-        "imagePullPolicy": "IfNotPresent",
-        "ports": [{"containerPort": port}],
-        "readinessProbe": {"httpGet": {"path": ready, "port": port}, "periodSeconds": 1},
-        "resources": SMALL,
-        "securityContext": RESTRICTED,
-        **container,
-    }
-    pod = {"containers": [serving], "volumes": volumes, "automountServiceAccountToken": False}
-    spec = {"selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": pod}}
-    service = {"selector": labels, "ports": [{"port": port}]}
-    return [
-        {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": spec},
-        {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": service},
-    ]
-
-
-def model_volume(model: str) -> dict[str, Any]:
-    """Give the volume that is a model's image."""
-    return {"name": "model", "image": {"reference": reference(model), "pullPolicy": "IfNotPresent"}}
-
-
-def llama_server(model: str) -> list[dict[str, Any]]:
-    """Give a llama-server that serves one model."""
-    container = {
-        "image": reference("llama-server"),
-        "args": ["--model", "/model/model.gguf", "--threads", "1", "--ctx-size", "1024", "--parallel", "1"],
-        "volumeMounts": [{"name": "model", "mountPath": "/model", "readOnly": True}],
-    }
-    return engine(f"llama-{model}", 8080, "/health", container, [model_volume(model)])
 
 
 def ollama() -> list[dict[str, Any]]:
@@ -78,34 +41,6 @@ def ollama() -> list[dict[str, Any]]:
     }
     volumes = [model_volume("smollm2"), {"name": "store", "emptyDir": {}}]
     return engine("ollama", 11434, "/api/version", container, volumes)
-
-
-@pytest.fixture(scope="module")
-def start(cluster: Cluster, namespace: str, images: None) -> Callable[[list[dict[str, Any]]], str]:
-    """Give what starts an engine, and gives the URL that it answers at once it is ready."""
-    assert images is None
-
-    def started(objects: list[dict[str, Any]]) -> str:
-        name, port = objects[1]["metadata"]["name"], objects[1]["spec"]["ports"][0]["port"]
-        cluster.apply(
-            [{**one, "metadata": {"name": one["metadata"]["name"], "namespace": namespace}} for one in objects]
-        )
-        said(cluster.kubectl("-n", namespace, "rollout", "status", f"deployment/{name}", "--timeout=170s"))
-        address = said(cluster.kubectl("-n", namespace, "get", "service", name, "--output=jsonpath={.spec.clusterIP}"))
-        url = f"http://{address}:{port}"
-        assert wait_until(lambda: answers(url), 30, pause=0.2), f"{url} does not answer the host"
-        return url
-
-    return started
-
-
-def answers(url: str) -> bool:
-    """Say whether anything answers there: a pod is ready before its Service's rules are everywhere."""
-    try:
-        with urllib.request.urlopen(url, timeout=2):  # noqa: S310  an address of the cluster
-            return True
-    except OSError:
-        return False
 
 
 def ask(url: str, body: dict[str, Any]) -> bytes:
