@@ -1,4 +1,4 @@
-"""llama-server of llama.cpp.
+"""Describes llama-server of llama.cpp.
 
 Left out on purpose: `id_slot` and `slot_id` (another client's cache), `n_discard` and `n_keep` (context shifting),
 `lora` (another model), `speculative.*`, and what only debugging needs.

@@ -1,4 +1,4 @@
-"""vLLM's OpenAI server.
+"""Describes vLLM's OpenAI server.
 
 Left out on purpose: `priority` (the queue is the router's), `chat_template` and `mm_processor_kwargs` (code of the
 client's in the server), `cache_salt`, `kv_transfer_params` and `lora_request` (another model or another's cache).
