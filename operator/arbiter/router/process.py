@@ -91,7 +91,7 @@ class Serving:
             feedback=Feedback(feedback_key, (f"{prefix}{number:x}" for number in itertools.count())),
             keys=self._keys,
             draw=draw,
-            clock=loop.time,
+            loop=loop,
             unix_at_zero=_unix_s() - loop.time(),
             shares=shares,
         )

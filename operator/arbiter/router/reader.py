@@ -7,16 +7,14 @@ that breaks off ends without the words that end a whole one, and `complete` stay
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from json import JSONDecodeError, loads
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from arbiter.engines.answers import Told
 
 
-@dataclass(frozen=True, slots=True)
-class Times:
+class Times(NamedTuple):
     """When things happened to a request, in seconds of the event loop's clock.
 
     Attributes:
@@ -82,6 +80,9 @@ _COUNTS = re.compile(
 )
 """Inside texts every quote has a backslash before it, so nothing that a model writes looks like this."""
 
+_LONGEST_KIND = len(b'"completion')
+"""Bytes before the first `_tokens` that a count can begin with."""
+
 _CARRY = 64
 """Bytes that a count can be long, and so can be cut in two."""
 
@@ -101,8 +102,9 @@ class WholePassing(Reader):
     def feed(self, data: bytes, now: float) -> bytes:  # noqa: ARG002  whole answers are not timed by piece
         """Everything passes."""
         seen = self._carry + data
-        if b'_tokens"' in seen:
-            for kind, count in _COUNTS.findall(seen):
+        at = seen.find(b'_tokens"')
+        if at >= 0:
+            for kind, count in _COUNTS.findall(seen, max(0, at - _LONGEST_KIND)):
                 self._counts[kind] = int(count)
         self._carry = seen[-_CARRY:]
         if len(self._first) < _CARRY:

@@ -7,16 +7,15 @@ after that ends as broken: nothing is invented to make it look whole.
 
 from __future__ import annotations
 
-import asyncio
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from arbiter.core.traffic import Cause
 from arbiter.router.accounting import Outcome
 from arbiter.router.translation import reader as reader_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    import asyncio
+    from collections.abc import Sequence
 
     from arbiter.router.accounting import Ending, Entry
     from arbiter.router.call import Call
@@ -32,8 +31,7 @@ KEPT_BYTES = 1_048_576
 EVENTS = b"text/event-stream"
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """An answer in one piece, ready for the client."""
 
     status: int
@@ -41,8 +39,7 @@ class Answer:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(NamedTuple):
     """How an attempt ended.
 
     Attributes:
@@ -96,7 +93,7 @@ class Relay:
         entry: Entry,
         headers: Sequence[tuple[bytes, bytes]],
         times: Times,
-        clock: Callable[[], float],
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
         """Enter the endpoint; the request is about to be sent.
 
@@ -107,16 +104,16 @@ class Relay:
             entry: the attempt in the books.
             headers: of ours, for the answer.
             times: of the request.
-            clock: the loop's.
+            loop: the running one.
         """
-        self.ended: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
+        self.ended: asyncio.Future[Ended] = loop.create_future()
         self._exchange = exchange
         self._call = call
         self._endpoint = endpoint
         self._entry = entry
         self._headers = headers
         self._times = times
-        self._clock = clock
+        self._clock = loop.time
         self._mark = endpoint.occupancy.enter(entry.routed_at)
         self._sent: Sent | None = None
         self._reader: Reader | None = None
@@ -280,6 +277,7 @@ class Relay:
             endpoint.breaker.fail(entry.routed_at, now)
         else:
             endpoint.breaker.succeed(entry.routed_at)
+        self._sent = None  # it knows us: without this, only a search for cycles would free the two
         if not self.ended.done():
             self.ended.set_result(Ended(ending, final, why, answer))
 

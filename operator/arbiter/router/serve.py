@@ -28,6 +28,7 @@ from arbiter.router.wire.broken import Broken
 from arbiter.router.wire.limits import PoolLimits
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Sequence
 
     from arbiter.core.routes import Backend, RouteTable, Task
@@ -137,7 +138,7 @@ class Router:
         feedback: Feedback,
         keys: KeyFile | None,
         draw: Callable[[], float],
-        clock: Callable[[], float],
+        loop: asyncio.AbstractEventLoop,
         unix_at_zero: float,
         shares: int = 1,
     ) -> None:
@@ -150,8 +151,8 @@ class Router:
             feedback: ids and scores.
             keys: of those who may ask; None for whoever reaches us.
             draw: a number from [0, 1), another one each time.
-            clock: seconds of the loop's clock.
-            unix_at_zero: Unix seconds when that clock was at zero.
+            loop: the running one.
+            unix_at_zero: Unix seconds when that loop's clock was at zero.
             shares: worker processes of this router.
         """
         self.table: RouteTable | None = None
@@ -161,7 +162,8 @@ class Router:
         self._feedback = feedback
         self._keys = keys
         self._draw = draw
-        self._clock = clock
+        self._loop = loop
+        self._clock = loop.time
         self._unix_at_zero = unix_at_zero
         self._shares = shares
         self._holds: dict[str, Hold[Place]] = {}
@@ -353,7 +355,7 @@ class Router:
         entry = self._route(flight, place.side, place.backend, now)
         headers = self._answer_headers(flight, place, sent)
         times = Times(self._unix_at_zero, flight.arrived, now)
-        relay = Relay(exchange, call, endpoint=endpoint, entry=entry, headers=headers, times=times, clock=self._clock)
+        relay = Relay(exchange, call, endpoint=endpoint, entry=entry, headers=headers, times=times, loop=self._loop)
         exchange.on_gone(relay.leave)
         try:
             try:

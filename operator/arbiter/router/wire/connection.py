@@ -86,7 +86,7 @@ class Connection(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=UNSENT_BYTES)
         self._server.connected(self)
         self.deadline = self._sweep.now + self._server.limits.header_s
-        self._task = asyncio.get_running_loop().create_task(self._serve())
+        self._task = self._server.loop.create_task(self._serve())
 
     def data_received(self, data: bytes) -> None:
         """Take bytes; a request that they complete wakes the coroutine."""
@@ -203,7 +203,7 @@ class Connection(asyncio.Protocol):
         if self._over:
             return None
         if self.exchange is None:
-            self._waiter = asyncio.get_running_loop().create_future()
+            self._waiter = self._server.loop.create_future()
             return await self._waiter
         return self.exchange
 

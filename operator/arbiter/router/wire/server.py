@@ -45,6 +45,7 @@ class Server:
         handler: awaited for each request, inside its connection's coroutine.
         limits: what is borne from clients.
         refusal: gives header fields and body of what the wire answers itself, from status, reason, request line.
+        loop: the one that it runs in; kept, because asking for the running one is a system call.
         sweep: watches the deadlines.
         date: the Date field of answers, with its CR LF; renewed every second.
         draining: no more is accepted.
@@ -55,8 +56,8 @@ class Server:
         self.handler = handler
         self.limits = limits or Limits()
         self.refusal = refusal
-        self._loop = asyncio.get_running_loop()
-        self.sweep = Sweep(self._loop)
+        self.loop = asyncio.get_running_loop()
+        self.sweep = Sweep(self.loop)
         self.draining = False
         self.date = b""
         self.deadline = 0.0
@@ -152,7 +153,7 @@ class Server:
     def flush_soon(self, connection: Connection) -> None:
         """Have a connection write what it was given, when all that is ready now has been handled."""
         if not self._unflushed:
-            self._loop.call_soon(self._flush)
+            self.loop.call_soon(self._flush)
         self._unflushed.append(connection)
 
     def _flush(self) -> None:
