@@ -70,5 +70,5 @@ class PoolLimits:
     first_byte_s: float = 300.0
     idle_s: float = 60.0
     total_s: float = 3600.0
-    idle_connections: int = 64
+    idle_connections: int = 512
     idle_keep_s: float = 4.0
