@@ -48,11 +48,13 @@ class Endpoints:
         self._known: dict[str, Endpoint] = {}
         self._services: dict[str, tuple[Endpoint, ...]] = {}
         self._listed: dict[tuple[str, ...], tuple[Endpoint, ...]] = {}
+        self._limits: PoolLimits | None = None
         self._turn = 0
 
     def obey(self, table: RouteTable, limits: PoolLimits, now: float) -> None:
         """Take over what a table lists, and forget what it no longer names."""
         backends = [backend for task in table.tasks.values() for backend in task.backends]
+        self._limits = limits
         services = {backend.service for backend in backends if backend.service is not None}
         self._services = {name: found for name, found in self._services.items() if name in services}
         lists = {backend.endpoints for backend in backends if backend.service is None}
@@ -96,7 +98,13 @@ class Endpoints:
         self._forget()
 
     def _endpoints(self, urls: Iterable[str], now: float) -> tuple[Endpoint, ...]:
-        return tuple(self._known.setdefault(url, Endpoint(url, self._connect(url), now)) for url in urls)
+        return tuple(self._known.get(url) or self._made(url, now) for url in urls)
+
+    def _made(self, url: str, now: float) -> Endpoint:
+        endpoint = self._known[url] = Endpoint(url, self._connect(url), now)
+        if self._limits is not None:  # a pod that comes after the table is bound by it as well
+            endpoint.pool.limits = self._limits
+        return endpoint
 
     def _forget(self) -> None:
         used = {each.url for found in (*self._services.values(), *self._listed.values()) for each in found}

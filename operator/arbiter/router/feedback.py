@@ -57,7 +57,8 @@ class Feedback:
         """
         body, _, mac = said.rpartition(".")
         # A task's name has no dot, so there are always four parts; a side and a revision have none either.
-        if not compare_digest(mac.encode(), self._mac(body).encode()) or body.count(".") != 3:
+        sent = mac.encode("utf-8", "surrogatepass")  # JSON can name halves of characters, which are no UTF-8
+        if not compare_digest(sent, self._mac(body).encode()) or body.count(".") != 3:
             raise Refusal(404, "unknown_id", "id is not the x-arbiter-request-id of an answer of this pool", "id")
         if said in self._taken:
             raise Refusal(409, "already_scored", "this answer has its score already", "id")

@@ -80,7 +80,7 @@ _COUNTS = re.compile(
 )
 """Inside texts every quote has a backslash before it, so nothing that a model writes looks like this."""
 
-_LONGEST_KIND = len(b'"completion')
+_LONGEST_KIND = len(b'"cache_creation_input')
 """Bytes before the first `_tokens` that a count can begin with."""
 
 _CARRY = 64

@@ -266,6 +266,8 @@ class Router:
                 self._count(flight, _ANSWERED.get(flight.last.ending, Answered.FAILED))
                 return
             place = self._find_place(flight)
+            if place is not None and flight.last is not None:
+                self._meter.count(families.RETRIES, (flight.task.name, flight.last_side))
 
     def _find_place(self, flight: Flight) -> Place | None:
         """The next place to try, its breaker entered. A side that its breakers refuse has failed this request."""
@@ -371,7 +373,6 @@ class Router:
         flight.last_side = place.side.value if place.side is not None else "fallback"
         if not flight.last.final:
             flight.tried.append(endpoint)
-            self._meter.count(families.RETRIES, (flight.task.name, flight.last_side))
 
     def _route(self, flight: Flight, side: Side | None, backend: Backend, now: float) -> Entry:
         """Book an attempt."""

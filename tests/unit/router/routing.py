@@ -150,9 +150,7 @@ def backend_of(*engines: StandIn, service: str | None = None) -> Backend:
     return Backend(name, f"model-{name}", EngineType.LlamaCpp, service, urls)
 
 
-def task_of(
-    *targets: Target, fallback: Sequence[Backend] = (), hold: Hold | None = None, name: str = "chat"
-) -> Task:
+def task_of(*targets: Target, fallback: Sequence[Backend] = (), hold: Hold | None = None, name: str = "chat") -> Task:
     """A task."""
     return Task(name, targets, tuple(fallback), hold or Hold(10, 0.05), "", (), None, {})
 

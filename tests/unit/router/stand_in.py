@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable, Mapping
 
 TOKENS = 3
 """Pieces of text in a stream."""
@@ -108,6 +108,9 @@ class StandIn:
                 writer.write(HEAD + piece(self.name))
                 await self.go.wait()
                 writer.write(piece(self.name) + DONE)
+            case Does.WRONG_CHUNK | Does.NO_DONE:
+                broken = b"zz\r\n" if does is Does.WRONG_CHUNK else b"0\r\n\r\n"
+                writer.write(HEAD + piece(self.name) + broken)  # in one piece: what came before the break must pass
             case _:
                 writer.write(SENT[does](self.name))
         await writer.drain()
@@ -135,7 +138,7 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-def event_of(fields: dict[str, object]) -> bytes:
+def event_of(fields: Mapping[str, object]) -> bytes:
     """One event of a stream, in a chunk of its own."""
     return chunk(b"data: " + json.dumps(fields).encode() + b"\n\n")
 
@@ -161,18 +164,19 @@ def answer_of(name: str) -> dict[str, object]:
     }
 
 
-HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\nconnection: keep-alive\r\n\r\n"
+HEAD = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n"
+    b"connection: keep-alive\r\n\r\n"
+)
 """Of a stream, with llama-server's promise to keep the connection."""
 
 ERROR = {"error": {"message": "out of memory", "type": "server_error", "code": 500}}
 END = event_of({"object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
 DONE = END + chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n"
 
-SENT = {
+SENT: Mapping[Does, Callable[[str], bytes]] = {
     Does.ANSWER: lambda name: HEAD + piece(name) * TOKENS + DONE,
     Does.HALF_CLOSE: lambda name: HEAD + piece(name),
-    Does.WRONG_CHUNK: lambda name: HEAD + piece(name) + b"zz\r\n",
-    Does.NO_DONE: lambda name: HEAD + piece(name) + b"0\r\n\r\n",
     Does.ERROR_EVENT: lambda _: HEAD + event_of(ERROR) + b"0\r\n\r\n",
     Does.LATE_ERROR_EVENT: lambda name: HEAD + piece(name) + event_of(ERROR) + b"0\r\n\r\n",
     Does.CUT_BODY: lambda name: whole(200, answer_of(name))[:-20],

@@ -118,16 +118,19 @@ async def test_endpoint_of_the_same_side_is_tried_first() -> None:
 @on_both_loops
 async def test_fallback_is_never_silent() -> None:
     """It is another model than the task's, so the client is told."""
-    async with stand_in("a", Does.FAIL) as bad, stand_in("spare") as spare:
-        async with running(table_of(task_of(old(bad), fallback=[backend_of(spare)]))) as router:
-            reply = await ask(router.port, request())
+    async with (
+        stand_in("a", Does.FAIL) as bad,
+        stand_in("spare") as spare,
+        running(table_of(task_of(old(bad), fallback=[backend_of(spare)]))) as router,
+    ):
+        reply = await ask(router.port, request())
 
-            assert reply.status == 200
-            assert reply.headers["x-arbiter-fallback"] == "true"
-            assert reply.headers["x-arbiter-model"] == "model-spare"
-            assert failed(router.tally(), Cause.SERVER_ERROR)
-            assert router.requests() == {("chat", "fallback", "ok"): 1}
-            assert router.meter.value(families.RETRIES, ("chat", "old")) == 1
+        assert reply.status == 200
+        assert reply.headers["x-arbiter-fallback"] == "true"
+        assert reply.headers["x-arbiter-model"] == "model-spare"
+        assert failed(router.tally(), Cause.SERVER_ERROR)
+        assert router.requests() == {("chat", "fallback", "ok"): 1}
+        assert router.meter.value(families.RETRIES, ("chat", "old")) == 1
 
 
 @on_both_loops
@@ -163,19 +166,22 @@ def test_rejection_passes_through_and_is_not_tried_again(path: bytes, where: tup
 
     @on_both_loops
     async def check() -> None:
-        async with stand_in("a", Does.REJECT) as engine, stand_in("b") as other:
-            async with running(table_of(task_of(new(engine, weight=90), old(other, weight=10)))) as router:
-                reply = await ask(router.port, request(path, stream=False))
-                said: object = reply.fields
-                for name in where:
-                    assert isinstance(said, dict)
-                    said = said[name]
+        async with (
+            stand_in("a", Does.REJECT) as engine,
+            stand_in("b") as other,
+            running(table_of(task_of(new(engine, weight=90), old(other, weight=10)))) as router,
+        ):
+            reply = await ask(router.port, request(path, stream=False))
+            said: object = reply.fields
+            for name in where:
+                assert isinstance(said, dict)
+                said = said[name]
 
-                assert (reply.status, said) == (400, "the context is too long")
-                tally = router.tally(Side.NEW)
-                assert (tally.routed, tally.rejected, tally.failures) == (1, 1, 0)
-                assert router.requests() == {("chat", "new", "rejected"): 1}
-                assert other.asked == []
+            assert (reply.status, said) == (400, "the context is too long")
+            tally = router.tally(Side.NEW)
+            assert (tally.routed, tally.rejected, tally.failures) == (1, 1, 0)
+            assert router.requests() == {("chat", "new", "rejected"): 1}
+            assert other.asked == []
 
     check()
 

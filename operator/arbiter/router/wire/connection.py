@@ -153,10 +153,15 @@ class Connection(asyncio.Protocol):
             self._transport.write(data)
 
     def cut(self) -> None:
-        """Break the connection at once; what is unsent is lost."""
+        """Break the connection, behind what was sent in this turn of the loop; what is not taken is lost."""
         self._over = True
-        self._unwritten = []
-        self._transport.abort()
+        if not self._unwritten:
+            self._transport.abort()
+            return
+        self.flush()
+        # uvloop writes at the end of a turn what was handed to it in the turn, so the break comes in the next one.
+        loop = self._server.loop
+        loop.call_soon(loop.call_soon, self._transport.abort)
 
     # What the sweep and the server call.
 

@@ -420,7 +420,7 @@ async def test_a_paused_answer_is_not_given_up_and_loses_nothing() -> None:
 
     async def script(made: Engine, reader: StreamReader, writer: StreamWriter) -> None:
         await made.ask(reader)
-        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 8000000\r\n\r\n" + bytes(8_000_000))
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 8000000\r\n\r\n" + bytes(48_000_000))
         await reader.read()
 
     async with engine(script) as made:
@@ -431,13 +431,13 @@ async def test_a_paused_answer_is_not_given_up_and_loses_nothing() -> None:
         call.pause()
         call.pause()
         await asyncio.sleep(0.8)
-        assert 0 < len(answer.body) < 8_000_000
+        assert 0 < len(answer.body) < 48_000_000
         assert answer.broken is None
         call.resume()
         await answer.over.wait()
         pool.close()
 
-    assert (len(answer.body), answer.broken) == (8_000_000, None)
+    assert (len(answer.body), answer.broken) == (48_000_000, None)
 
 
 @pytest.mark.parametrize("begun", [False, True], ids=["before the first byte", "after it"])
