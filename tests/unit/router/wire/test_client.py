@@ -420,7 +420,7 @@ async def test_a_paused_answer_is_not_given_up_and_loses_nothing() -> None:
 
     async def script(made: Engine, reader: StreamReader, writer: StreamWriter) -> None:
         await made.ask(reader)
-        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 8000000\r\n\r\n" + bytes(48_000_000))
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 48000000\r\n\r\n" + bytes(48_000_000))
         await reader.read()
 
     async with engine(script) as made:
