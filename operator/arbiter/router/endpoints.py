@@ -6,15 +6,18 @@ take turns. What is no longer named is forgotten; requests on their way there go
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from arbiter.core.occupancy import Occupancy
-from arbiter.router.breaker import Breaker
+from arbiter.router import metric_families as families
+from arbiter.router.breaker import Breaker, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
     from arbiter.core.routes import Backend, RouteTable
+    from arbiter.router.metrics import Meter
     from arbiter.router.wire.client import Pool
     from arbiter.router.wire.limits import PoolLimits
 
@@ -27,9 +30,10 @@ class Endpoint:
         pool: the connections to it.
         occupancy: the requests in flight there.
         breaker: whether requests pass.
+        opened_told: how often it had opened when that was last told.
     """
 
-    __slots__ = ("breaker", "occupancy", "pool", "url")
+    __slots__ = ("breaker", "occupancy", "opened_told", "pool", "url")
 
     def __init__(self, url: str, pool: Pool, now: float) -> None:
         """Nothing sent yet."""
@@ -37,6 +41,7 @@ class Endpoint:
         self.pool = pool
         self.occupancy = Occupancy(now)
         self.breaker = Breaker()
+        self.opened_told = 0
 
 
 class Endpoints:
@@ -90,6 +95,22 @@ class Endpoints:
             ):
                 chosen = endpoint
         return chosen
+
+    def tell_breakers(self, table: RouteTable, meter: Meter) -> None:
+        """Tell how many breakers of each model are open, and how often they have opened since this was last told."""
+        still_open: Counter[tuple[str, str]] = Counter()
+        opened: Counter[tuple[str, str]] = Counter()
+        for task in table.tasks.values():
+            for backend in task.backends:
+                labels = (task.name, backend.model)
+                for endpoint in self.ready(backend):
+                    still_open[labels] += endpoint.breaker.state is not State.CLOSED
+                    opened[labels] += endpoint.breaker.opened - endpoint.opened_told
+        for endpoint in self._known.values():
+            endpoint.opened_told = endpoint.breaker.opened
+        for labels, number in still_open.items():
+            meter.set(families.BREAKERS_OPEN, labels, number)
+            meter.count(families.BREAKER_OPENED, labels, opened[labels])
 
     def close(self) -> None:
         """Keep no connections any more."""

@@ -202,6 +202,8 @@ class Router:
         now = self._clock()
         self._unix_at_zero = unix_s - now
         self._ledger.tick(now, unix_s * 1000.0)
+        if self.table is not None:
+            self.endpoints.tell_breakers(self.table, self._meter)
         self.wake()
 
     # One request.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from arbiter.router.endpoints import Endpoints
+from arbiter.router.metric_families import BREAKER_OPENED, BREAKERS_OPEN
+from arbiter.router.metrics import Meter
 from arbiter.router.wire.client import Pool
 from arbiter.router.wire.limits import PoolLimits
 from tests.unit.router.routing import backend_of, table_of, task_of
@@ -50,6 +52,27 @@ async def test_those_tried_and_those_with_an_open_breaker_are_passed_over() -> N
     assert {endpoints.choose(MODEL, [a], 0.0) for _ in range(5)} == {c}
     assert endpoints.choose(MODEL, [a, c], 0.0) is None
     assert endpoints.choose(MODEL, [a, c], 1.0) is b
+
+
+@on_both_loops
+async def test_open_breakers_are_told_and_each_opening_once() -> None:
+    """A gauge for now, and a counter that misses none in between."""
+    endpoints, meter = await placed(), Meter()
+    table, labels = table_of(task_of(SERVICE)), ("chat", MODEL.model)
+    endpoints.tell_breakers(table, meter)
+    assert (meter.value(BREAKERS_OPEN, labels), meter.value(BREAKER_OPENED, labels)) == (0, 0)
+
+    for endpoint in endpoints.ready(MODEL)[:2]:
+        for _ in range(5):
+            endpoint.breaker.fail(0.0, 0.0)
+    for _ in range(2):
+        endpoints.tell_breakers(table, meter)
+    assert (meter.value(BREAKERS_OPEN, labels), meter.value(BREAKER_OPENED, labels)) == (2, 2)
+
+    assert endpoints.ready(MODEL)[0].breaker.enter(1.0)
+    endpoints.ready(MODEL)[0].breaker.succeed(1.0)
+    endpoints.tell_breakers(table, meter)
+    assert (meter.value(BREAKERS_OPEN, labels), meter.value(BREAKER_OPENED, labels)) == (1, 2)
 
 
 @on_both_loops

@@ -1,4 +1,4 @@
-"""Traffic moves between two real models, step by step and back, and no request fails or is cut.
+"""A router in front of two real models: real clients are served, and traffic moves without a failed request.
 
 The router runs in a pod by exactly the role that it needs and follows its ConfigMap, as in production. The clients are
 on the host; half of them stream across every step.
@@ -11,6 +11,8 @@ import re
 import urllib.request
 from typing import TYPE_CHECKING, Any
 
+import ollama
+import openai
 import pytest
 
 from arbiter.api.localmodel import EngineType
@@ -31,6 +33,10 @@ pytestmark = pytest.mark.cluster
 TABLE = "chat-routes"
 OLD, NEW = "0a0a0a0a0a", "1b1b1b1b1b"
 STEPS = (10, 50, 100, 0)
+QUESTION = [
+    {"role": "system", "content": "You are a helpful assistant."},
+    {"role": "user", "content": "What is the capital of France?"},
+]
 REQUESTS = 60
 """Requests that end at each weight before the next one comes."""
 
@@ -147,3 +153,62 @@ def booked(address: str) -> int:
     with urllib.request.urlopen(f"http://{address}:9090/metrics", timeout=10) as answer:
         text = answer.read().decode()
     return sum(map(int, re.findall(r'^arbiter_router_requests_total\{.*outcome="ok"\} (\d+)$', text, re.MULTILINE)))
+
+
+def test_the_openai_client_is_served(address: str, count: Callable[..., None]) -> None:
+    """Plain, streamed with the usage that it asks for, its list of models, and an error that it understands."""
+    with openai.OpenAI(base_url=f"http://{address}/v1", api_key="none", max_retries=0) as client:
+        asked: dict[str, Any] = {"model": "chat", "messages": QUESTION, "temperature": 0, "max_tokens": 24}
+        answer = client.chat.completions.create(**asked)
+        chunks = list(client.chat.completions.create(**asked, stream=True, stream_options={"include_usage": True}))
+        count("completions served", 2)
+
+        assert "Paris" in answer.choices[0].message.content
+        streamed = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+        assert streamed == answer.choices[0].message.content
+        assert chunks[-1].usage.completion_tokens == answer.usage.completion_tokens
+        assert [model.id for model in client.models.list()] == ["chat"]
+        with pytest.raises(openai.NotFoundError, match="the models here are: chat"):
+            client.chat.completions.create(**{**asked, "model": "other"})
+
+
+def test_the_ollama_client_is_served(address: str, count: Callable[..., None]) -> None:
+    """The same model in Ollama's protocol, translated both ways."""
+    with ollama.Client(host=f"http://{address}") as client:
+        asked: dict[str, Any] = {
+            "model": "chat",
+            "messages": QUESTION,
+            "options": {"temperature": 0, "num_predict": 24},
+        }
+        answer = client.chat(**asked)
+        pieces = list(client.chat(**asked, stream=True))
+        count("completions served", 2)
+
+        assert "Paris" in answer.message.content
+        assert answer.eval_count > 0
+        assert "".join(piece.message.content or "" for piece in pieces) == answer.message.content
+        assert (pieces[-1].done, pieces[-1].done_reason) == (True, answer.done_reason)
+        assert [model.model for model in client.list().models] == ["chat"]
+        with pytest.raises(ollama.ResponseError, match="the models here are: chat"):
+            client.chat(**{**asked, "model": "other"})
+
+
+def test_the_model_stops_when_its_client_leaves(cluster: Cluster, namespace: str, address: str) -> None:
+    """A long answer that nobody reads any more would keep others waiting."""
+    query = ("get", "service", "llama-smollm2", "--output=jsonpath={.spec.clusterIP}")
+    engine = said(cluster.kubectl("-n", namespace, *query))
+    question = [{"role": "user", "content": "Count to a thousand."}]
+    asked: dict[str, Any] = {"model": "chat", "messages": question, "max_tokens": 900}
+    with openai.OpenAI(base_url=f"http://{address}/v1", api_key="none", max_retries=0) as client:
+        stream = client.chat.completions.create(**asked, stream=True)
+        next(iter(stream))
+        assert busy(engine)
+        stream.close()
+
+    assert wait_until(lambda: not busy(engine), 10, pause=0.1), "the model goes on"
+
+
+def busy(engine: str) -> bool:
+    """Whether a llama-server works on anything."""
+    with urllib.request.urlopen(f"http://{engine}:8080/slots", timeout=10) as answer:
+        return any(slot["is_processing"] for slot in json.loads(answer.read()))
