@@ -40,6 +40,9 @@ SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 CONNECT_S = 10.0
 """Seconds for a connection, TLS included; the API server is never far."""
 
+UNKNOWN = 401
+"""The status by which the API server says that it does not know who asks."""
+
 ANSWER_S = 60.0
 """Seconds for a whole answer: the API server itself gives up after 60."""
 
@@ -155,12 +158,11 @@ class Connection:
             url = f"{client.configuration.host}{path}?{urlencode(query)}"
             headers = await self._headers(client)
             async with (await _asked(client, url, headers, times)).response as answer:
+                if answer.status == UNKNOWN:
+                    await self._forget(client)  # not for a missing right: others' questions are on the way here too
                 if answer.status >= 400:
                     raise failure(answer.status, await answer.read(), answer.headers.get("retry-after", ""))
                 yield answer
-        except DeniedError:
-            await self._forget(client)
-            raise
         except aiohttp.ClientConnectorCertificateError as error:
             await self._forget(client)
             raise DeniedError(f"the API server's certificate is not trusted: {error.certificate_error}") from error
@@ -187,12 +189,12 @@ class Connection:
         if self._client is client:
             await self.close()
 
-    @staticmethod
-    async def _headers(client: _Client) -> dict[str, str]:
+    async def _headers(self, client: _Client) -> dict[str, str]:
         """Who we are; the library reads the token again when it is a minute old."""
         try:
             shown = (await client.configuration.auth_settings()).values()
         except (ConfigException, OSError) as error:
+            await self._forget(client)
             raise DeniedError(f"the token cannot be read: {error}") from error
         known = {each["key"]: each["value"].strip() for each in shown if each["value"]}
         return {"accept": "application/json", "user-agent": f"arbiter/{arbiter.__version__}", **known}
@@ -203,9 +205,9 @@ async def _asked(client: _Client, url: str, headers: dict[str, str], times: aioh
         return await client.request("GET", url, headers=headers, _request_timeout=times)  # type: ignore[no-untyped-call,no-any-return]  # the library's
     except (aiohttp.ClientError, OSError):
         raise  # among them the error of a certificate, which is a ValueError too
-    except (ValueError, RuntimeError) as error:
-        # aiohttp's way to say that a URL or a header cannot be sent, and that the session was closed meanwhile.
-        raise UnreachableError(f"the API server cannot be asked: {error}") from error
+    except (AssertionError, RuntimeError, ValueError) as error:
+        # aiohttp's ways to say that a URL or a header cannot be sent, and that the session was closed meanwhile.
+        raise UnreachableError(f"the API server cannot be asked: {error!r}") from error
 
 
 def parsed(data: bytes) -> dict[str, Any]:
