@@ -103,6 +103,7 @@ class Endpoints:
         for task in table.tasks.values():
             for backend in task.backends:
                 labels = (task.name, backend.model)
+                still_open[labels] += 0  # told even when no endpoint is left
                 for endpoint in self.ready(backend):
                     still_open[labels] += endpoint.breaker.state is not State.CLOSED
                     opened[labels] += endpoint.breaker.opened - endpoint.opened_told

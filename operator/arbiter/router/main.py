@@ -15,6 +15,7 @@ import socket
 import sys
 import time
 from contextlib import suppress
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import uvloop
@@ -36,8 +37,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_TABLE, _REFUSED, _ENDPOINTS, _SECRET = "table", "refused", "endpoints", "secret"
-"""Topics of what a parent hands to its workers."""
+
+class Topic(StrEnum):
+    """What a parent hands to its workers."""
+
+    GREETING = "greeting"
+    TABLE = "table"
+    ENDPOINTS = "endpoints"
+    REFUSED = "refused"
 
 
 def run(options: Options, command: Sequence[str]) -> int:
@@ -85,7 +92,7 @@ async def _lead(options: Options, command: Sequence[str]) -> None:
     merged = Merged(new_epoch())
     parent = Parent(command, options.workers, merged, lambda: int(_unix_s() * 1000.0))
     secret = feedback_key(options.feedback_key).hex()
-    parent.publish(_SECRET, json.dumps({"epoch": merged.epoch, "feedback": secret}))
+    parent.publish(Topic.GREETING, json.dumps({"epoch": merged.epoch, "feedback": secret}))
 
     known: dict[str, tuple[str, ...]] = {}
 
@@ -94,14 +101,14 @@ async def _lead(options: Options, command: Sequence[str]) -> None:
         for service in known.keys() - {backend.service for backend in backends}:
             del known[service]
         merged.retain({task.name: {each.model for each in task.backends} for task in table.tasks.values()}, loop.time())
-        parent.publish(_TABLE, table.to_text())
+        parent.publish(Topic.TABLE, table.to_text())
 
     def on_refused(reason: str, message: str) -> None:
-        parent.publish(_REFUSED, json.dumps([reason, message]), keep=False)
+        parent.publish(Topic.REFUSED, json.dumps([reason, message]), keep=False)
 
     def on_endpoints(service: str, urls: tuple[str, ...]) -> None:
         known[service] = urls
-        parent.publish(_ENDPOINTS, json.dumps(known))
+        parent.publish(Topic.ENDPOINTS, json.dumps(known))
 
     with _bound(options, shared=True):  # bound by us too, so that a port that is taken is an error at once
         following = loop.create_task(_follow(options, on_table, on_refused, on_endpoints))
@@ -118,7 +125,7 @@ async def _work(options: Options, fd: int) -> None:
     """A worker: it serves, reports to its parent, and does what that hands on."""
     channel = await Channel.open(socket.socket(fileno=fd))
     hello = await channel.receive()
-    if hello is None or hello.text("kind") != "note" or hello.text("topic") != _SECRET:
+    if hello is None or hello.text("kind") != "note" or hello.text("topic") != Topic.GREETING:
         raise InvalidInputError("--worker-fd", "is for a router's own use: its parent did not greet")
     told = json.loads(hello.text("text"))
     serving = Serving(options, told["epoch"], options.workers, bytes.fromhex(told["feedback"]))
@@ -126,12 +133,12 @@ async def _work(options: Options, fd: int) -> None:
 
     def note(topic: str, text: str) -> None:
         match topic:
-            case "table":
+            case Topic.TABLE:
                 serving.obey(RouteTable.from_text(text))
-            case "endpoints":
+            case Topic.ENDPOINTS:
                 for service, urls in json.loads(text).items():
                     serving.router.place(service, tuple(urls))
-            case "refused":
+            case Topic.REFUSED:
                 reason, message = json.loads(text)
                 serving.standing.refuse(reason, message)
             case _:

@@ -7,6 +7,7 @@ that breaks off ends without the words that end a whole one, and `complete` stay
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from json import JSONDecodeError, loads
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -28,7 +29,7 @@ class Times(NamedTuple):
     routed: float
 
 
-class Reader:
+class Reader(ABC):
     """The facts, and the form; each protocol has its own.
 
     Attributes:
@@ -54,13 +55,13 @@ class Reader:
         self.complete = False
         self._told_out = False
 
+    @abstractmethod
     def feed(self, data: bytes, now: float) -> bytes:
         """Take a piece of the answer that came at `now`; returns what the client gets, possibly nothing."""
-        raise NotImplementedError
 
+    @abstractmethod
     def end(self, now: float) -> bytes:
         """The answer has ended, in whichever way; returns what the client gets after all."""
-        raise NotImplementedError
 
     def _count_token(self) -> None:
         self.first_token = True

@@ -207,7 +207,7 @@ class Relay:
     def _end_stream(self, reader: Reader, rest: bytes) -> None:
         if reader.error is not None and not self._passing:
             self._fail(Cause.STREAM_ERROR, reader.error)
-        elif reader.complete or (reader.error is not None and self._passing):
+        elif reader.complete or reader.error is not None:
             if not self._passing:
                 self._pass(reader, rest)
             else:

@@ -74,6 +74,10 @@ async def test_open_breakers_are_told_and_each_opening_once() -> None:
     endpoints.tell_breakers(table, meter)
     assert (meter.value(BREAKERS_OPEN, labels), meter.value(BREAKER_OPENED, labels)) == (1, 2)
 
+    endpoints.place("model", (), 2.0)
+    endpoints.tell_breakers(table, meter)
+    assert meter.value(BREAKERS_OPEN, labels) == 0
+
 
 @on_both_loops
 async def test_endpoint_that_comes_after_the_table_keeps_the_tables_limits() -> None:

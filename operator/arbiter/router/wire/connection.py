@@ -215,6 +215,8 @@ class Connection(asyncio.Protocol):
     def _advance(self) -> None:
         """Read the next request out of what is held, and note until when the rest must come."""
         intake = self._intake
+        if intake.phase is Phase.BETWEEN:
+            intake.bear(self._server.limits)  # a table may have come since the last request
         before = intake.phase
         try:
             request = intake.next()

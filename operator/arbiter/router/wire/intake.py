@@ -84,6 +84,10 @@ class Intake:
         self.expects = False
         self.phase = Phase.BETWEEN
 
+    def bear(self, limits: Limits) -> None:
+        """Take over other limits; they hold for the next request."""
+        self._limits = limits
+
     def feed(self, data: bytes) -> None:
         """Keep the next bytes."""
         self.held = self.held + data if self.held else data

@@ -257,3 +257,16 @@ async def test_two_servers_share_a_port() -> None:
     await second.drain(0)
 
     assert all(answer.endswith(b"GET ") for answer in answers)
+
+
+@on_both_loops
+async def test_new_limits_hold_for_the_next_request_of_an_open_connection() -> None:
+    """A client that stays connected would else be bound by a table that is long gone."""
+    async with serving(echo, Limits(body_bytes=100)) as server, dialled(server.port) as (reader, writer):
+        post = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 20\r\n\r\n" + bytes(20)
+        writer.write(post)
+        assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 200 ")
+        server.limits = Limits(body_bytes=10)
+        await until(lambda: server.exchanges == 0)
+        writer.write(post)
+        assert b"HTTP/1.1 413 " in await reader.read()
