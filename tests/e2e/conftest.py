@@ -1,8 +1,11 @@
 """What the cluster tests share: one real cluster for all of them, and namespaces of their own in it.
 
 The cluster is this machine's devcluster: one that is up is used and left up, else it is brought up and taken down
-again. With ARBITER_KUBECONTEXT set it is that context of the user's kubeconfig, and no other: whatever context happens
-to be current there is never used. Tests of devcluster itself are then left out, because there is none.
+again. In CI the machine is the run's own: what an earlier run left there because it was killed is taken down first,
+for a test that skips itself beside somebody's cluster counts as failed.
+
+With ARBITER_KUBECONTEXT set it is that context of the user's kubeconfig, and no other: whatever context happens to be
+current there is never used. Tests of devcluster itself are then left out, because there is none.
 """
 
 from __future__ import annotations
@@ -48,6 +51,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(scope="session")
 def before() -> dict[str, Any]:
     """Remember the machine as it was before anything was brought up; empty where a cluster was up."""
+    if os.environ.get("CI") and not CONTEXT:
+        said(devcluster("down"))
     return {} if CONTEXT or (directory(os.environ) / "state.json").exists() else traces()
 
 
