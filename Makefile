@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 REPORTS := .cache
 
 .DEFAULT_GOAL := help
-.PHONY: help install check unit contract test calibration bench bench-cluster bench-core bench-router bench-venv fuzz \
+.PHONY: help install check compiled unit unit-compiled contract test calibration bench bench-cluster bench-core bench-router bench-venv fuzz \
         mutation lock clean cluster cluster-down e2e demo image need-python need-go
 
 help: ## list the targets
@@ -44,14 +44,24 @@ unit: install ## unit tests, with at least 90 % of branches covered in api/ and 
 	@$(BIN)/coverage report --include='operator/arbiter/api/*' --fail-under=90
 	@$(BIN)/coverage report --include='operator/arbiter/core/*' --fail-under=90
 
+compiled: install ## the package with its hot modules compiled, as the image ships it, in .cache/compiled; needs gcc
+	@$(BIN)/python -m tests.compiled
+
+# PYTHONPATH reaches the processes that tests start, too. Of core/, what is compiled is tested.
+unit-compiled: compiled ## the router's unit tests once more, on the compiled modules
+	@echo "== unit, on the compiled modules"
+	@PYTHONPATH=$(CURDIR)/$(REPORTS)/compiled ARBITER_EXPECT_COMPILED=1 $(BIN)/pytest -n auto -o pythonpath=. -m 'not sources' \
+	  tests/unit/router tests/unit/core/test_histogram.py tests/unit/core/test_traffic.py \
+	  --junitxml=$(REPORTS)/unit-compiled.xml
+
 contract: install need-go ## what the API server's own code, and the repository's rules, say
 	@echo "== contract: the first run builds the API server's validation code, which takes two minutes"
 	@$(BIN)/pytest tests/contract --junitxml=$(REPORTS)/contract.xml
 
-test: check unit contract e2e ## everything; this is what CI runs
+test: check unit unit-compiled contract e2e ## everything; this is what CI runs
 	@echo "== calibration, short: a new seed each time"
 	@$(BIN)/python -m bench.calibration --quick
-	@$(BIN)/python tests/count.py $(REPORTS)/unit.xml $(REPORTS)/contract.xml $(REPORTS)/e2e.xml
+	@$(BIN)/python tests/count.py $(foreach suite,unit unit-compiled contract e2e,$(REPORTS)/$(suite).xml)
 
 calibration: install ## the evidence over thousands of simulated ramps; SEED=n repeats one run; about eight minutes
 	@$(BIN)/python -m bench.calibration $(if $(SEED),--seed $(SEED)) $(if $(REPORT),--report $(REPORT))
@@ -66,7 +76,7 @@ $(REPORTS)/bench-venv/.installed: bench/requirements-router.lock | need-python
 	  -r bench/requirements-router.lock
 	@touch $@
 
-bench-router: install bench-venv ## the router beside nginx, Envoy, vllm-router and LiteLLM; QUICK=1 PEER=envoy REPEATS=3
+bench-router: compiled bench-venv ## the router beside nginx, Envoy, vllm-router and LiteLLM; QUICK=1 PEER=envoy REPEATS=3
 	@$(BIN)/python -m bench.router $(if $(QUICK),--quick) $(foreach peer,$(PEER),--peer $(peer)) \
 	  $(if $(REPEATS),--repeats $(REPEATS))
 
@@ -82,11 +92,14 @@ bench-core: install ## one evidence block, histograms, schemas: time of each
 mutation: install ## how many planted faults in core/ the unit tests notice; about half an hour
 	@$(BIN)/python -m bench.mutation
 
-lock: install ## resolve both locks anew, with hashes and without any address
+lock: install ## resolve all locks anew, with hashes and without any address
 	@$(BIN)/uv pip compile pyproject.toml --quiet --no-header --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --upgrade --output-file requirements.lock
 	@$(BIN)/uv pip compile pyproject.toml --quiet --no-header --universal --python-version 3.11 --group dev \
 	  --generate-hashes --no-emit-index-url --upgrade --constraints requirements.lock --output-file requirements-dev.lock
+	@$(BIN)/uv pip compile --quiet --no-header --universal --python-version 3.11 --group build \
+	  --generate-hashes --no-emit-index-url --upgrade --constraints requirements-dev.lock \
+	  --output-file requirements-build.lock
 	@$(BIN)/uv pip compile bench/requirements-router.in --quiet --no-header --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --upgrade --output-file bench/requirements-router.lock
 

@@ -85,8 +85,9 @@ def _one(one: Recipe, builder: Builder, corner: Path, *, install: bool, report: 
     for made_from in one.inputs:
         inputs.lay_out(made_from, context, corner, install=install, report=report)
     arguments = one.build_arguments
-    if builder.uses_bases and one.base is not None:
-        arguments = (*arguments, ("BASE", inputs.base(one.base, one.name, corner)))
+    if builder.uses_bases:
+        bases = ((argument, inputs.base(base, name, corner)) for argument, name, base in one.bases)
+        arguments = (*arguments, *bases)
     output = corner / "output"
     output.mkdir()
     building = Building(one.reference, recipes.ROOT / one.dockerfile, context, arguments, output)

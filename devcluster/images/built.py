@@ -49,5 +49,5 @@ def _parts(one: Recipe) -> Iterator[bytes]:
     yield (recipes.ROOT / one.dockerfile).read_bytes()
     building = Building(one.reference, Path(), Path(), one.build_arguments, Path())
     yield repr([command.arguments for command in WithoutEngine().commands(building)]).encode()
-    for made_from in (*one.inputs, *filter(None, [one.base])):
+    for made_from in (*one.inputs, *(base for _, _, base in one.bases)):
         yield inputs.key(made_from).encode()

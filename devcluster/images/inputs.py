@@ -1,4 +1,4 @@
-"""Makes what Dockerfiles copy and build upon: wheels, programs, models and root file systems.
+"""Makes what Dockerfiles copy and build upon: wheels, our source, programs, models and root file systems.
 
 Whatever is downloaded is pinned by hash, but for Debian packages: their archive moves on, so a root file system names
 what it was made of in a file beside it.
@@ -21,13 +21,13 @@ from devcluster import build, programs
 from devcluster.errors import DevclusterError
 from devcluster.images import lock, recipes, store, tools
 from devcluster.images.archive import write_root
-from devcluster.images.recipes import SOURCE_DATE, Base, Binary, Model, Wheels
+from devcluster.images.recipes import SOURCE_DATE, Base, Binary, Model, Source, Wheels
 from devcluster.images.tools import APART, Command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-Input = Wheels | Binary | Model
+Input = Wheels | Source | Binary | Model
 
 _APT_SETTINGS = (
     "Acquire::Check-Date",
@@ -50,9 +50,6 @@ _OF_THE_MACHINE = (
 
 _PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input")
 
-_OUR_WHEEL = ("LICENSE", "README.md", "pyproject.toml")
-"""What goes into our own wheel beside its source."""
-
 
 def key(made_from: Input | Base) -> str:
     """Say what an input is made from, in 16 hexadecimal digits: another input, another key."""
@@ -69,8 +66,11 @@ def _parts(made_from: Input | Base) -> Iterator[bytes]:
         case Binary(program=name):
             yield programs.key(programs.named(name)).encode()
         case Wheels():
-            yield wheelhouse_key(made_from).encode()
-            for path in _our_source():
+            pinned = [(recipes.ROOT / name).read_text() for name in made_from.locks]
+            facts = (made_from.python, sorted(lock.environment(made_from.python).items()), lock.platforms(), pinned)
+            yield repr(facts).encode()
+        case Source():
+            for path in _files(made_from):
                 yield str(path.relative_to(recipes.ROOT)).encode()
                 yield path.read_bytes()
         case Model(lock=name):
@@ -78,16 +78,11 @@ def _parts(made_from: Input | Base) -> Iterator[bytes]:
             yield (recipes.ROOT / name).read_bytes()
 
 
-def _our_source() -> list[Path]:
-    package = (path for path in (recipes.ROOT / "operator" / "arbiter").rglob("*") if "__pycache__" not in path.parts)
-    return sorted([*(path for path in package if path.is_file()), *(recipes.ROOT / name for name in _OUR_WHEEL)])
-
-
-def wheelhouse_key(wheels: Wheels) -> str:
-    """Give the key of the wheels of others, which stay when our own one changes."""
-    pinned = (recipes.ROOT / wheels.lock).read_text()
-    facts = (wheels.python, sorted(lock.environment(wheels.python).items()), lock.platforms(), pinned)
-    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+def _files(source: Source) -> list[Path]:
+    """Give every file of a source; byte code is none."""
+    named = [recipes.ROOT / name for name in source.paths]
+    below = (path for folder in named for path in folder.rglob("*") if "__pycache__" not in path.parts)
+    return sorted(path for path in (*named, *below) if path.is_file())
 
 
 def lay_out(made_from: Input, context: Path, room: Path, *, install: bool, report: build.Report) -> None:
@@ -98,6 +93,11 @@ def lay_out(made_from: Input, context: Path, room: Path, *, install: bool, repor
             _link(build.ensure((program,), install=install, report=report)[name], context / name)
         case Wheels():
             _lay_out_wheels(made_from, context, room)
+        case Source():
+            for path in _files(made_from):
+                target = context / path.relative_to(recipes.ROOT)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, target)  # no link: whoever edits it now may mean another image
         case Model():
             _link_all(_model(made_from, room), context)
 
@@ -106,7 +106,7 @@ def base(made_from: Base, name: str, room: Path) -> str:
     """Give a root file system as buildah calls it, making it where it is not there yet. The lock must be held."""
     kept = store.place(f"base-{name}", key(made_from))
     if not kept.exists():
-        made = room / "base"
+        made = room / f"base-{name}"
         made.mkdir()
         apt = apt_settings()
         tools.run(bootstrap(made_from, made, apt), f"make a root file system of Debian's {made_from.suite}")
@@ -154,25 +154,17 @@ def apt_settings() -> tuple[str, ...]:
 
 
 def _lay_out_wheels(wheels: Wheels, context: Path, room: Path) -> None:
-    kept = store.place("wheelhouse", wheelhouse_key(wheels))
+    kept = store.place("wheelhouse", key(wheels))
     if not kept.exists():
         made = room / "wheelhouse"
-        pins = lock.for_environment((recipes.ROOT / wheels.lock).read_text(), lock.environment(wheels.python))
-        _download(pins, made, *for_image(wheels))
+        for name in wheels.locks:
+            pins = lock.for_environment((recipes.ROOT / name).read_text(), lock.environment(wheels.python))
+            _download(pins, made, *for_image(wheels))
         store.keep(made, kept)
     store.mark_used(kept)
-    house = context / "wheelhouse"
-    house.mkdir()
-    _link_all(kept, house)
-    shutil.copyfile(recipes.ROOT / wheels.lock, context / "requirements.lock")
-    tools.run(
-        Command(
-            _PIP[0],
-            (*_PIP, "wheel", "--quiet", "--no-deps", "--no-build-isolation", f"--wheel-dir={house}", str(recipes.ROOT)),
-            {"SOURCE_DATE_EPOCH": str(SOURCE_DATE)},
-        ),
-        "make our own wheel",
-    )
+    _link_all(kept, context / "wheelhouse")
+    for name in wheels.locks:
+        shutil.copyfile(recipes.ROOT / name, context / name)
 
 
 def download(pins: Path, directory: Path, *target: str) -> Command:
@@ -192,7 +184,7 @@ def for_image(wheels: Wheels) -> tuple[str, ...]:
 
 
 def _download(text: str, directory: Path, *target: str) -> None:
-    directory.mkdir()
+    directory.mkdir(exist_ok=True)
     pins = directory.with_suffix(".lock")
     pins.write_text(text)
     tools.run(download(pins, directory, *target), "download the packages of a lock")

@@ -36,10 +36,17 @@ class Base:
 
 @dataclass(frozen=True)
 class Wheels:
-    """The wheels of a lock and our own one, in the context as `wheelhouse` beside the lock."""
+    """The wheels of locks, in the context as `wheelhouse` beside the locks, for an image's Python."""
 
-    lock: str = "requirements.lock"
+    locks: tuple[str, ...]
     python: str = PYTHON
+
+
+@dataclass(frozen=True)
+class Source:
+    """Files and folders of the checkout, in the context under the same paths."""
+
+    paths: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -76,6 +83,7 @@ class Recipe:
         dockerfile: how it is made, from the checkout's root.
         base: what its Dockerfile builds upon where there is no engine; None if that is nothing.
         inputs: what its Dockerfile copies.
+        build_base: what the stage of its Dockerfile that compiles builds upon where there is no engine, if it has one.
         version: which one it is; empty for what has the version of Arbiter itself.
         arguments: build arguments for the Dockerfile, beside that version.
     """
@@ -84,9 +92,10 @@ class Recipe:
     repository: str
     dockerfile: str
     base: Base | None
-    inputs: tuple[Wheels | Binary | Model, ...] = ()
+    inputs: tuple[Wheels | Source | Binary | Model, ...] = ()
     version: str = ""
     arguments: tuple[tuple[str, str], ...] = ()
+    build_base: Base | None = None
 
     @property
     def tag(self) -> str:
@@ -100,8 +109,14 @@ class Recipe:
 
     @property
     def build_arguments(self) -> tuple[tuple[str, str], ...]:
-        """Give all build arguments but the base."""
+        """Give all build arguments but the bases."""
         return (("VERSION", self.tag), *self.arguments)
+
+    @property
+    def bases(self) -> tuple[tuple[str, str, Base], ...]:
+        """Give what it builds upon where there is no engine: the build argument, a name, and what it is."""
+        named = (("BASE", self.name, self.base), ("BUILD_BASE", f"{self.name}-build", self.build_base))
+        return tuple((argument, name, base) for argument, name, base in named if base is not None)
 
 
 def own_version() -> str:
@@ -151,7 +166,11 @@ RECIPES: tuple[Recipe, ...] = (
         "arbiter",
         "Dockerfile",
         Base("trixie", ("ca-certificates", "python3", "python3-venv")),
-        (Wheels(),),
+        (
+            Wheels(("requirements.lock", "requirements-build.lock")),
+            Source(("LICENSE", "README.md", "hatch_build.py", "operator", "pyproject.toml")),
+        ),
+        build_base=Base("trixie", ("ca-certificates", "gcc", "libc6-dev", "python3", "python3-dev", "python3-venv")),
     ),
     _model(
         "smollm2",

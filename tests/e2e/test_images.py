@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import re
 import sys
 from functools import cache
@@ -12,6 +13,7 @@ import pytest
 from devcluster import programs
 from devcluster.images import built, recipes
 from devcluster.images.recipes import NAMES, Model, Recipe
+from tests import compiled
 from tests.e2e.image_contents import Contents, read
 from tests.e2e.running import ROOT, allowed, run, said
 
@@ -97,6 +99,20 @@ def test_the_arbiter_image_runs_arbiter_and_can_build_nothing(contents: Contents
     assert PurePosixPath("/opt/arbiter/bin/arbiter") in programs_in
     assert [str(path) for path in programs_in if re.fullmatch(tools, path.name)] == []
     assert [str(path) for path in contents.files if path.name in {"pip", "ensurepip"} or path.suffix == ".whl"] == []
+
+
+@pytest.mark.parametrize("contents", ["arbiter"], indirect=True)
+def test_the_routers_hot_modules_are_compiled_and_their_compiler_stays_out(contents: Contents) -> None:
+    """Python prefers a library to the source beside it; without it the image would work, and be slower."""
+    (site,) = (path for path in contents.files if path.match("/opt/arbiter/lib/python*/site-packages"))
+    suffix = f".cpython-{recipes.PYTHON.replace('.', '')}-{platform.machine()}-linux-gnu.so"
+    want = {site / f"{name.replace('.', '/')}{suffix}" for name in ("arbiter__mypyc", *compiled.modules())}
+    code = contents.read(str(site / f"arbiter__mypyc{suffix}"))
+
+    assert want <= set(contents.files)
+    assert [word for word in (b".debug_info", b"/build/", b"/tmp/") if word in code] == []
+    beside = {path.name for path in contents.files if path.parent == site}
+    assert beside & {"hatchling", "mypy", "mypyc", "setuptools"} == set()
 
 
 @pytest.mark.parametrize("contents", ["arbiter"], indirect=True)

@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 
 VERSION = recipes.own_version()
 DOCKERFILES = sorted({one.dockerfile for one in RECIPES})
+ONLY_FILES = (
+    *("Dockerfile", "LICENSE", "README.md", "hatch_build.py", "pyproject.toml"),
+    *("requirements-build.lock", "requirements.lock"),
+)
+"""What the image of Arbiter is made from, beside its source."""
+
 LOCKS = sorted((recipes.ROOT / "images" / "model").glob("*.lock"))
 
 
@@ -43,9 +49,8 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Give a checkout with everything that images are made from, which a test may change."""
     copy = tmp_path / "checkout"
     (copy / "operator" / "arbiter").mkdir(parents=True)
-    for path in ("operator/arbiter/__init__.py", "Dockerfile", "LICENSE", "README.md", "pyproject.toml"):
+    for path in (*ONLY_FILES, "operator/arbiter/__init__.py"):
         shutil.copy(recipes.ROOT / path, copy / path)
-    shutil.copy(recipes.ROOT / "requirements.lock", copy)
     shutil.copytree(recipes.ROOT / "images", copy / "images")
     monkeypatch.setattr(recipes, "ROOT", copy)
     return copy
@@ -122,8 +127,9 @@ def test_a_dockerfile_names_a_public_base_that_an_argument_replaces(dockerfile: 
     if recipe.base is None:
         assert bases == ["scratch"]
     else:
-        assert set(bases) == {"${BASE}"}
-        assert re.fullmatch(r"BASE=(python|debian):[a-z0-9.-]+", values(dockerfile, "ARG")[0])
+        assert set(bases) == {f"${{{argument}}}" for argument, _, _ in recipe.bases}
+        for argument, default in zip(recipe.bases, values(dockerfile, "ARG"), strict=False):
+            assert re.fullmatch(rf"{argument[0]}=(python|debian):[a-z0-9.-]+", default)
 
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES)
@@ -147,30 +153,49 @@ def test_a_dockerfile_declares_the_arguments_that_it_is_given(one: Recipe) -> No
     declared = {argument.partition("=")[0] for argument in values(one.dockerfile, "ARG")}
 
     assert {argument for argument, _ in one.build_arguments} <= declared
-    assert declared - {argument for argument, _ in one.build_arguments} <= {"BASE", "OLDEST"}
+    assert declared - {argument for argument, _ in one.build_arguments} <= {"BASE", "BUILD_BASE", "OLDEST"}
 
 
 def test_the_arbiter_image_checks_what_it_installs() -> None:
-    """Each wheel against the lock's hash, and none from an index."""
-    installs = [run for run in values("Dockerfile", "RUN") if "pip" in run and "install" in run]
+    """Each wheel of others against a lock's hash, and none from an index; our own is made from what was copied."""
+    theirs, ours = (run for run in values("Dockerfile", "RUN") if "/bin/pip " in run)
 
-    assert len(installs) == 1
-    assert "--require-hashes --requirement=/build/requirements.lock" in installs[0]
-    assert installs[0].count(" install ") == installs[0].count("--no-index") == 2
+    (options,) = re.findall(r'install="install (.*?)"', theirs)
+    assert {"--no-index", "--require-hashes", "--find-links=/build/wheelhouse"} <= set(options.split())
+    assert theirs.count("/bin/pip ") == len(re.findall(r"\$install --requirement=", theirs)) == 2
+    assert ours.count("/bin/pip ") == ours.count("--no-index") == ours.count("--no-deps") == 2
+    assert "HATCH_BUILD_HOOKS_ENABLE=1 /build/tools/bin/pip wheel" in ours
+
+
+def test_what_compiles_stays_out_of_the_arbiter_image() -> None:
+    """A compiler is of use to whoever gets in; only what it made goes on."""
+    last = values("Dockerfile", "FROM")[-1]
+    copied = [value for value in values("Dockerfile", "COPY") if value.startswith("--from=")]
+
+    assert last == "${BASE}"
+    assert copied == ["--from=build /opt/arbiter /opt/arbiter"]
 
 
 def test_the_image_and_its_root_file_system_have_one_python() -> None:
     """Wheels are fetched for it: those for another one would not be found."""
-    assert f"BASE=python:{recipes.PYTHON}-slim" in values("Dockerfile", "ARG")
-    assert recipes.recipe("arbiter").base == Base("trixie", ("ca-certificates", "python3", "python3-venv"))
+    one = recipes.recipe("arbiter")
+    assert one.build_base is not None
+
+    public = [f"BASE=python:{recipes.PYTHON}-slim", f"BUILD_BASE=python:{recipes.PYTHON}"]
+    assert values("Dockerfile", "ARG")[:2] == public
+    assert one.base == Base("trixie", ("ca-certificates", "python3", "python3-venv"))
+    assert one.build_base.suite == one.base.suite
+    assert set(one.build_base.packages) == {*one.base.packages, "gcc", "libc6-dev", "python3-dev"}
 
 
 def test_the_context_of_a_plain_docker_build_is_what_the_dockerfile_copies() -> None:
     """The rest of the checkout, with its history and whatever lies about, stays where it is."""
     ignored = (recipes.ROOT / ".dockerignore").read_text().splitlines()
-    copied = {value.split()[0] for value in values("Dockerfile", "COPY") if "--from" not in value}
+    copied = {path for value in values("Dockerfile", "COPY") if "--from" not in value for path in value.split()[:-1]}
 
-    assert ignored[1:] == ["*", *(f"!{path}" for path in sorted(copied))]
+    assert ignored[1:] == ["*", *(f"!{path}" for path in sorted(copied)), "**/__pycache__"]
+    given = {path for one in recipes.recipe("arbiter").inputs for path in getattr(one, "paths", ())}
+    assert copied == given | {"requirements-build.lock", "requirements.lock", "wheelhouse"}
 
 
 @pytest.mark.parametrize("path", LOCKS, ids=lambda path: path.name)
@@ -209,6 +234,8 @@ def test_a_key_is_the_same_every_time_and_each_image_has_its_own() -> None:
     [
         pytest.param("Dockerfile", {"arbiter"}, id="our Dockerfile"),
         pytest.param("requirements.lock", {"arbiter"}, id="a wheel of somebody else's"),
+        pytest.param("requirements-build.lock", {"arbiter"}, id="what compiles"),
+        pytest.param("hatch_build.py", {"arbiter"}, id="how it is compiled"),
         pytest.param("pyproject.toml", {"arbiter"}, id="our project's own data"),
         pytest.param("operator/arbiter/__init__.py", {"arbiter"}, id="our source"),
         pytest.param("operator/arbiter/new.py", {"arbiter"}, id="a new module"),
@@ -245,6 +272,7 @@ def test_a_new_version_makes_new_images_of_ours_and_leaves_the_models(checkout: 
     "changed",
     [
         pytest.param({"base": Base("sid", ("ca-certificates",))}, id="what it is built upon"),
+        pytest.param({"build_base": Base("sid", ("gcc",))}, id="what it is compiled upon"),
         pytest.param({"repository": "other"}, id="its name"),
         pytest.param({"version": "7"}, id="its version"),
         pytest.param({"arguments": (("OLDEST", "1"),)}, id="its arguments"),
@@ -266,16 +294,16 @@ def test_another_machine_has_other_images(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_an_edit_of_ours_leaves_the_wheels_of_others(checkout: Path) -> None:
-    """They are downloaded once for each state of the lock."""
-    wheels = recipes.Wheels()
-    before, whole = inputs.wheelhouse_key(wheels), inputs.key(wheels)
+    """They are downloaded once for each state of the locks."""
+    wheels, source = recipes.recipe("arbiter").inputs
+    before, ours = inputs.key(wheels), inputs.key(source)
     (checkout / "operator" / "arbiter" / "new.py").write_text("")
-    assert inputs.wheelhouse_key(wheels) == before
-    assert inputs.key(wheels) != whole
+    assert inputs.key(wheels) == before
+    assert inputs.key(source) != ours
 
     with (checkout / "requirements.lock").open("a") as file:
         file.write("\n")
-    assert inputs.wheelhouse_key(wheels) != before
+    assert inputs.key(wheels) != before
 
 
 def test_what_is_not_built_is_said_with_what_builds_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

