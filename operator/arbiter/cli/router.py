@@ -41,6 +41,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     option("admin-port", int, "the port of the operator and of Prometheus", default.admin_port)
     option("workers", int, "processes that share the clients' port", default.workers)
     option("keys", Path, "a file with hashes of API keys; without it whoever reaches the port may ask")
+    option("backend-keys", Path, "a folder with the keys of model servers, each in a file of the name in the table")
     option("feedback-key", Path, "a file with the key that signs ids of answers, shared by all routers of a pool")
     option("tls-certificate", Path, "a PEM file with the certificate chain of the clients' port")
     option("tls-key", Path, "its key, where that is another file")

@@ -14,29 +14,29 @@ import re
 from bisect import bisect_left
 from itertools import accumulate
 from math import ceil, frexp, isnan, ldexp
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from arbiter.errors import CorruptStateError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-SCHEMA = 6
+SCHEMA: Final = 6
 """Prometheus' name for the resolution: 2^6 = 64 buckets for each doubling."""
 
-PER_DOUBLING = 1 << SCHEMA
+PER_DOUBLING: Final = 1 << SCHEMA
 """Buckets between a duration and its double."""
 
-ZERO_EDGE = 2.0**-20
+ZERO_EDGE: Final = 2.0**-20
 """Seconds (0.95 µs). Anything up to here is counted as zero: no clock of ours resolves it."""
 
-TOP_EDGE = 2.0**17
+TOP_EDGE: Final = 2.0**17
 """Seconds (36 h). Anything longer is counted in the last bucket: no request lives that long."""
 
-_FRACTIONS = tuple(2.0 ** (i / PER_DOUBLING - 1) for i in range(PER_DOUBLING))
+_FRACTIONS: Final = tuple(2.0 ** (i / PER_DOUBLING - 1) for i in range(PER_DOUBLING))
 """The edges within one doubling, as `frexp` sees them: from 0.5 up to, not including, 1."""
 
-_TEXT = re.compile(
+_TEXT: Final = re.compile(
     r"(0|[1-9][0-9]{0,20});(0|[1-9][0-9]{0,30});"
     r"((?:-?[0-9]{1,6}(?:x[1-9][0-9]{0,19})?(?:,[0-9]{1,6}(?:x[1-9][0-9]{0,19})?)*)?)"
 )
@@ -60,8 +60,8 @@ def edge_at_or_above(seconds: float) -> float:
     return edge_of(bucket_of(min(seconds, TOP_EDGE)))
 
 
-_LOWEST = bucket_of(ZERO_EDGE) + 1
-_HIGHEST = bucket_of(TOP_EDGE)
+_LOWEST: Final = bucket_of(ZERO_EDGE) + 1
+_HIGHEST: Final = bucket_of(TOP_EDGE)
 
 
 class Histogram:

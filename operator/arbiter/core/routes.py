@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from hashlib import blake2b, sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from arbiter.api.localmodel import EngineType
 from arbiter.core import route_rules
@@ -23,7 +23,7 @@ from arbiter.errors import CorruptStateError
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-ROUTES_VERSION = 1
+ROUTES_VERSION: Final = 1
 """Version of the JSON form of a table; one that is not known is refused, not half understood."""
 
 Pin = int | str | bool
@@ -40,6 +40,7 @@ class Backend:
         engine: what kind of server.
         service: the Service whose ready endpoints serve it, or `None`.
         endpoints: base addresses, when there is no service. Paths such as `/v1/embeddings` go behind them.
+        key: the name of the key that its server wants to see, or `None`. The key itself is never in a table.
     """
 
     revision: str
@@ -47,11 +48,13 @@ class Backend:
     engine: EngineType
     service: str | None = None
     endpoints: tuple[str, ...] = ()
+    key: str | None = None
 
     def to_fields(self) -> dict[str, object]:
-        """The JSON form."""
+        """The JSON form; without a key it has no field for one."""
         place = {"endpoints": list(self.endpoints)} if self.service is None else {"service": self.service}
-        return {"revision": self.revision, "model": self.model, "engine": self.engine.value, **place}
+        key = {} if self.key is None else {"key": self.key}
+        return {"revision": self.revision, "model": self.model, "engine": self.engine.value, **place, **key}
 
     @staticmethod
     def read(stored: Stored) -> Backend:
@@ -63,8 +66,11 @@ class Backend:
             raise CorruptStateError(f"{stored.path} must have exactly one of service and endpoints")
         service = route_rules.name(stored, "service") if "service" in stored.names() else None
         endpoints = () if service else route_rules.addresses(stored, "endpoints")
+        key = route_rules.name(stored, "key") if "key" in stored.names() else None
+        if key is not None and service is not None:
+            raise CorruptStateError(f"{stored.path}.key goes with endpoints: what runs in the pool needs none")
         stored.done()
-        return Backend(revision, model, EngineType(engine), service, endpoints)
+        return Backend(revision, model, EngineType(engine), service, endpoints, key)
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,15 @@ def told_by(answer: Mapping[str, object]) -> Told:
     )
 
 
+def refused_by(status: int, answer: bytes) -> bool:
+    """Whether an answer of 500 or above says that this server cannot do what it was asked, and not that it failed.
+
+    llama-server answers so to a client that sends a picture to a model without eyes, or wants embeddings of one that
+    was not started for them. Else five such requests would keep everybody away from a server that is well.
+    """
+    return status == 501 or (status == 500 and b"input is not supported" in answer)
+
+
 def _first(*values: int | None) -> int | None:
     return next((value for value in values if value is not None), None)
 

@@ -4,8 +4,9 @@
   (410, as a status or in the stream), everything is listed again, and what did not change is not told again.
 - The server ends each watch after some minutes; a new one then goes on at once. One that breaks or is refused is
   tried again after a pause that grows, with a part of chance in it, so that a fleet does not come back all at once.
-- A server that was away for several attempts may have come back from a backup, where our resource version lies in
-  the future and a watch would be silent: so everything is listed again.
+- A server that was away may have come back from a backup, where our resource version lies in the future and a watch
+  is silent (kubernetes issue 107457). So everything is listed again after several failures in a row, and after a watch
+  that ended without a word: a living one has a bookmark every minute.
 
 Rule: it ends only when its reader does. Missing rights are waited for too, since a role may come after its account.
 """
@@ -144,19 +145,21 @@ class _Following:
             "timeoutSeconds": str(round(seconds)),
         }
         clock = asyncio.get_running_loop().time
-        began = clock()
+        began, heard = clock(), False
         async with self._connection.lines(self._selection.path, query, seconds + GRACE_S) as lines:
             if not isinstance(self._standing, Synced):
                 self._standing = Synced()
                 yield self._standing
             async for line in lines:
                 change = self._change(line)
-                self._failures = 0
+                self._failures, heard = 0, True
                 if change is not None:
                     yield change
         if clock() - began < STEADY_S:
             raise UnreachableError("the API server ended a watch as soon as it had begun")
         self._failures = 0
+        if not heard:
+            self._version = ""
 
     def _compared(self, items: Sequence[Mapping[str, Any]]) -> Iterator[Seen]:
         """What differs from what was told: first what is there, so that nothing seems gone that only moved."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections import deque
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from arbiter.core.feed import FEED_VERSION, Feed
 from arbiter.core.stored import to_json
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from arbiter.core.routes import Backend, RouteTable
     from arbiter.router.metrics import Meter
 
-KEPT = 40
+KEPT: Final = 40
 """Slice times that the feed holds: ten minutes of 15 s, more than the operator's deadline for open requests."""
 
-_STRATA = tuple(Stratum)
+_STRATA: Final = tuple(Stratum)
 
 
 class Outcome(StrEnum):
@@ -48,7 +48,7 @@ Ending = Outcome | Cause
 """How an attempt ended."""
 
 _OK, _LEFT, _REJECTED = Outcome.OK, Outcome.LEFT, Outcome.REJECTED
-_ERROR_TYPES: dict[Ending, str] = {_OK: "", **{each: each.value for each in (_LEFT, _REJECTED, *Cause)}}
+_ERROR_TYPES: Final[dict[Ending, str]] = {_OK: "", **{each: each.value for each in (_LEFT, _REJECTED, *Cause)}}
 
 
 class Page:

@@ -79,9 +79,15 @@ class Standing:
         self.meter.set(TABLE_GENERATION, (), table.generation)
 
     def refuse(self, reason: str, message: str) -> None:
-        """A table was not taken: `reason` for the metric (`unreadable` or `stale`), `message` with the field."""
+        """A table was not taken.
+
+        Args:
+            reason: for the metric, `unreadable` or `stale`; empty when this was told before.
+            message: why, with the field.
+        """
         self.refused = message
-        self.meter.count(TABLE_REFUSALS, (reason,))
+        if reason:
+            self.meter.count(TABLE_REFUSALS, (reason,))
 
     @property
     def missing(self) -> str:
@@ -119,6 +125,7 @@ class Acknowledgement:
     Attributes:
         router: its epoch: pod uid and process start.
         obeyed: what every worker obeys; None when they differ or one has no table.
+        newest: the newest that any worker obeys; None before the first. What is older is refused as stale.
         workers: processes that serve, or should.
         obeying: how many of them obey the newest table.
         refused: why the newest table was refused, by whoever refused it.
@@ -126,6 +133,7 @@ class Acknowledgement:
 
     router: str
     obeyed: Obeyed | None
+    newest: Obeyed | None
     workers: int
     obeying: int
     refused: str
@@ -138,13 +146,14 @@ class Acknowledgement:
         obeying = sum(each == newest for each in told)
         refused = next((standing.refused for standing in standings if standing and standing.refused), "")
         agreed = newest if obeying == len(standings) else None
-        return Acknowledgement(router, agreed, len(standings), obeying, refused)
+        return Acknowledgement(router, agreed, newest, len(standings), obeying, refused)
 
     def to_text(self) -> str:
         """The JSON form."""
         table = None if self.obeyed is None else asdict(self.obeyed)
+        fence = None if self.newest is None else {"epoch": self.newest.epoch, "generation": self.newest.generation}
         workers = {"wanted": self.workers, "obeying": self.obeying}
-        head = {"version": STANDING_VERSION, "router": self.router, "table": table}
+        head = {"version": STANDING_VERSION, "router": self.router, "table": table, "fence": fence}
         return to_json({**head, "workers": workers, "refused": self.refused})
 
 

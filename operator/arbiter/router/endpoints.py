@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from arbiter.core.occupancy import Occupancy
 from arbiter.router import metric_families as families
+from arbiter.router.backend_keys import BackendKeys
 from arbiter.router.breaker import Breaker, State
 
 if TYPE_CHECKING:
@@ -45,10 +46,15 @@ class Endpoint:
 
 
 class Endpoints:
-    """All endpoints that the table names, by their address, and which of them are ready."""
+    """All endpoints that the table names, by their address, and which of them are ready.
 
-    def __init__(self, connect: Callable[[str], Pool]) -> None:
+    Attributes:
+        keys: what must be shown there.
+    """
+
+    def __init__(self, connect: Callable[[str], Pool], keys: BackendKeys | None = None) -> None:
         """Know none; `connect` makes the pool of an address."""
+        self.keys = keys or BackendKeys()
         self._connect = connect
         self._known: dict[str, Endpoint] = {}
         self._services: dict[str, tuple[Endpoint, ...]] = {}
@@ -60,6 +66,7 @@ class Endpoints:
         """Take over what a table lists, and forget what it no longer names."""
         backends = [backend for task in table.tasks.values() for backend in task.backends]
         self._limits = limits
+        self.keys.obey(table)
         services = {backend.service for backend in backends if backend.service is not None}
         self._services = {name: found for name, found in self._services.items() if name in services}
         lists = {backend.endpoints for backend in backends if backend.service is None}

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 from hashlib import blake2b
 from hmac import compare_digest
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Final, NamedTuple
 
 from arbiter.router.refusal import Refusal
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-MAC_BYTES = 12
+MAC_BYTES: Final = 12
 """Bytes of the signature that an id carries: nobody guesses 96 bits."""
 
-REMEMBERED = 100_000
+REMEMBERED: Final = 100_000
 """Ids whose score was taken that are remembered; the oldest go first. About 10 MB."""
 
 
@@ -33,21 +30,23 @@ class Rated(NamedTuple):
 class Feedback:
     """Issues ids and takes scores for them."""
 
-    def __init__(self, key: bytes, nonces: Iterator[str]) -> None:
+    def __init__(self, key: bytes, prefix: str) -> None:
         """Begin.
 
         Args:
             key: shared by all routers of a pool.
-            nonces: texts of letters and digits, never the same twice.
+            prefix: letters and digits that no other process has; a number behind it tells answers apart.
         """
         self._key = blake2b(key, digest_size=32).digest()  # of the length that is taken, whatever was given
-        self._nonces = nonces
+        self._prefix = prefix
+        self._issued = 0
         self._taken: dict[str, None] = {}
 
-    def issue(self, rated: Rated) -> bytes:
-        """The id of a new answer."""
-        said = f"{rated.task}:{rated.side}:{rated.revision}:{next(self._nonces)}"
-        return f"{said}:{self._mac(said)}".encode()
+    def issue(self, task: str, side: str, revision: str) -> bytes:
+        """The id of a new answer of a task's side."""
+        self._issued += 1
+        said = ":".join((task, side, revision, self._prefix + str(self._issued)))
+        return b"%b:%b" % (said.encode(), self._mac(said).encode())
 
     def take(self, said: str) -> Rated:
         """What an id stands for, the first time.

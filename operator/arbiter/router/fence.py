@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 UNREADABLE = "unreadable"
 STALE = "stale"
+STILL = ""
+"""No other refusal: the one that was told last holds on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +71,13 @@ class Fence:
         Args:
             on_table: called with each table that comes into force; with the very same object again when it is
                 offered once more after something was refused.
-            on_refused: called once for each refused offer, with `unreadable` or `stale`, and why.
+            on_refused: called once for each refused offer, with `unreadable` or `stale`, and why; and with `STILL`
+                when another table comes into force although the newest offer stays refused.
         """
         self.current: RouteTable | None = None
         self._highest: RouteTable | None = None
         self._last: Offer | None = None
-        self._refused = False
+        self._refusal: Refusal | None = None
         self._on_table = on_table
         self._on_refused = on_refused
 
@@ -89,21 +92,29 @@ class Fence:
         self._last = offer
         table = self._read(offer)
         if isinstance(table, Refusal):
-            self._refused = True
+            self._refusal = table
             stays = "the last good one stays in force" if self.current else "there is none in force"
             log.warning("table refused as %s, %s: %s", table.reason, stays, table.message)
             self._on_refused(table.reason, table.message)
             return None
         if self.current is not None and _identity(table) == _identity(self.current):
-            return self.current if self._refused else None
+            return self.current if self._refusal else None
         return table
 
     def obey(self, table: RouteTable) -> None:
         """Bring a table into force that was judged."""
-        self._refused = False
+        self._refusal = None
         self.current = self._highest = table
         log.info("table in force: epoch %d, generation %d, hash %s", table.epoch, table.generation, table.hash)
         self._on_table(table)
+
+    def fall_back(self, table: RouteTable) -> None:
+        """Bring the remembered table into force, since none came that is good. What was refused stays refused."""
+        refusal = self._refusal
+        self.obey(table)
+        if refusal is not None:
+            self._refusal = refusal
+            self._on_refused(STILL, refusal.message)
 
     def take(self, offer: Offer) -> None:
         """Judge an offer, and obey it if it is good."""

@@ -158,7 +158,7 @@ class _Following:
             service = self._services.get(name) or self._follow_service(name)
             if not service.listed.is_set() and name in self._kept.endpoints:
                 service.place(self._kept.endpoints[name])
-        self._fence.obey(table)
+        self._fence.fall_back(table)
 
     def _follow_service(self, name: str) -> _Service:
         service = self._services[name] = _Service(self._source, name, self._placed)

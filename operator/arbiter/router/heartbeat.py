@@ -7,7 +7,7 @@ of Ollama get none: its lines have no comments.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from arbiter.router.refusal import Protocol
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from arbiter.router.call import Call
     from arbiter.router.wire.exchange import Exchange
 
-PAUSE_S = 10.0
+PAUSE_S: Final = 10.0
 """Seconds between two comments: well below what proxies bear in silence."""
 
-COMMENT = b": waiting for a model that can answer\n\n"
+COMMENT: Final = b": waiting for a model that can answer\n\n"
 
 
 class Heartbeat:

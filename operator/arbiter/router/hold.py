@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from enum import StrEnum
 from math import ceil
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-WAKE_BATCH = 64
+WAKE_BATCH: Final = 64
 """Waiters that are offered a place before the loop gets a turn: they then begin to be served before the rest is."""
 
 

@@ -22,27 +22,27 @@ from dataclasses import dataclass
 from hashlib import sha256
 from hmac import compare_digest
 from math import ceil, inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from arbiter.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-SECRET_CHARACTERS = 32
+SECRET_CHARACTERS: Final = 32
 """Fewest characters of a secret: 192 bits in base64, or 128 in hexadecimal."""
 
-SALT_BYTES = 16
+SALT_BYTES: Final = 16
 """Fewest bytes of salt: two lines with the same key then never show it."""
 
-MAX_BYTES = 1_048_576
+MAX_BYTES: Final = 1_048_576
 """Largest file: what a Secret can hold."""
 
-_NAME = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,38}[a-z0-9])?")
-_HASH = re.compile(r"sha256:((?:[0-9a-f]{2})+):([0-9a-f]{64})")
-_NUMBER = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,6})?")
-_WHOLE = re.compile(r"-?[0-9]{1,6}")
-_NOBODY = (b"00" * SALT_BYTES, bytes(32))
+_NAME: Final = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,38}[a-z0-9])?")
+_HASH: Final = re.compile(r"sha256:((?:[0-9a-f]{2})+):([0-9a-f]{64})")
+_NUMBER: Final = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,6})?")
+_WHOLE: Final = re.compile(r"-?[0-9]{1,6}")
+_NOBODY: Final = (b"00" * SALT_BYTES, bytes(32))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ Rule: only what is known is said. Sizes, dates and formats of weights are not th
 from __future__ import annotations
 
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from arbiter.router.call import Operation, find
 from arbiter.router.ollama_answers import created_at
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from arbiter.core.routes import Task
     from arbiter.router.call import Call
 
-OLLAMA_VERSION = "0.17.4"
+OLLAMA_VERSION: Final = "0.17.4"
 """The version of Ollama whose API the translation follows; clients decide by it what they may ask."""
 
-_JSON = b"application/json"
+_JSON: Final = b"application/json"
 
-_OLLAMA_CAPABILITIES: Mapping[str, str] = {
+_OLLAMA_CAPABILITIES: Final[Mapping[str, str]] = {
     "chat": "completion",
     "completion": "completion",
     "embeddings": "embedding",

@@ -23,6 +23,7 @@ import uvloop
 from arbiter.core.routes import RouteTable
 from arbiter.errors import InvalidInputError
 from arbiter.router.admin import Admin, OwnBooks
+from arbiter.router.keys import KeyFile
 from arbiter.router.process import Serving, draw, feedback_key, new_epoch, tls_context
 from arbiter.router.table_file import follow_file
 from arbiter.router.wire.server import Server
@@ -92,6 +93,10 @@ async def _lead(options: Options, command: Sequence[str]) -> None:
     merged = Merged(new_epoch())
     parent = Parent(command, options.workers, merged, lambda: int(_unix_s() * 1000.0))
     secret = feedback_key(options.feedback_key).hex()
+    # Workers read these themselves. What cannot be used ends the router here, or they would start and fail for ever.
+    tls_context(options)
+    if options.keys is not None:
+        KeyFile(options.keys)
     parent.publish(Topic.GREETING, json.dumps({"epoch": merged.epoch, "feedback": secret}))
 
     known: dict[str, tuple[str, ...]] = {}

@@ -7,18 +7,20 @@ silence would let the model answer about something that it never saw.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from arbiter.router.refusal import Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_BY_URL = frozenset({"audio_url", "image_url", "video_url"})
+_BY_URL: Final = frozenset({"audio_url", "image_url", "video_url"})
 
-_PLAIN = frozenset({"input_audio", "redacted_thinking", "refusal", "text", "thinking", "tool_result", "tool_use"})
+_PLAIN: Final = frozenset(
+    {"input_audio", "redacted_thinking", "refusal", "text", "thinking", "tool_result", "tool_use"}
+)
 
-_WITH_SOURCE = frozenset({"document", "image"})
+_WITH_SOURCE: Final = frozenset({"document", "image"})
 """Of the Anthropic form."""
 
 

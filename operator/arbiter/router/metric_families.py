@@ -198,6 +198,13 @@ AUTH_REFUSALS = Family(
 KEYS_REFUSED = Family(
     "arbiter_router_keys_refused_total", Kind.COUNTER, "Key files that could not be read; the last good one is kept."
 )
+BACKEND_KEYS_MISSING = Family(
+    "arbiter_router_backend_keys_missing",
+    Kind.HIGHEST,
+    "1 while the model gets no requests, because the key that its server wants is not there or cannot be used.",
+    ("task", "model"),
+    Scope.MODEL,
+)
 WIRE_REFUSALS = Family(
     "arbiter_router_wire_refusals_total", Kind.COUNTER, "Requests refused before they were understood.", ("status",)
 )
@@ -246,6 +253,7 @@ FAMILIES = (
     FEEDBACK_POINTS,
     AUTH_REFUSALS,
     KEYS_REFUSED,
+    BACKEND_KEYS_MISSING,
     WIRE_REFUSALS,
     CONNECTIONS,
     TABLE_GENERATION,

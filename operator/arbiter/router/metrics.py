@@ -7,7 +7,7 @@ model that left it is forgotten an hour later. What the metrics mean is said in 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from arbiter.core.histogram import Histogram
 from arbiter.errors import CorruptStateError
@@ -26,16 +26,16 @@ from arbiter.router.metric_families import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
-CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
+CONTENT_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"
 """Prometheus' text form, which every version of it reads."""
 
-FORGET_S = 3600.0
+FORGET_S: Final = 3600.0
 """Seconds for which the values of a task or model that left the table are still shown: the longest request."""
 
 Labels = tuple[str, ...]
 """The values of a metric's labels, in its order."""
 
-_BY_NAME = {family.name: family for family in FAMILIES}
+_BY_NAME: Final = {family.name: family for family in FAMILIES}
 
 
 class TokenCounts:

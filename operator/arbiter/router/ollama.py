@@ -6,7 +6,7 @@ are among that: at an Ollama server a change of one loads the model anew, for ev
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from arbiter.engines import ENGINES
 from arbiter.engines.base import Ask, Thinking
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from arbiter.router.call import Call
     from arbiter.router.openai import Upstream
 
-_OPTIONS: Mapping[str, str] = {
+_OPTIONS: Final[Mapping[str, str]] = {
     "frequency_penalty": "frequency_penalty",
     "min_p": "min_p",
     "mirostat": "mirostat",
@@ -42,7 +42,7 @@ _OPTIONS: Mapping[str, str] = {
 }
 """Sampling options and their names in the OpenAI form or, where it has none, at most engines."""
 
-_READ: Mapping[Operation, frozenset[str]] = {
+_READ: Final[Mapping[Operation, frozenset[str]]] = {
     Operation.OLLAMA_CHAT: frozenset({"format", "messages", "model", "options", "stream", "think", "tools"}),
     Operation.OLLAMA_GENERATE: frozenset({
         "format",
@@ -85,7 +85,7 @@ def translated(call: Call, backend: Backend, pins: Mapping[str, Pin]) -> Upstrea
     return rebuilt(kept, ask, backend, pins, dropped | left)
 
 
-_OURS: Mapping[str, str] = {theirs: ours for ours, theirs in _OPTIONS.items()}
+_OURS: Final[Mapping[str, str]] = {theirs: ours for ours, theirs in _OPTIONS.items()}
 
 
 def _takes(backend: Backend, ask: Ask, name: str) -> bool:

@@ -8,13 +8,13 @@ waited for a model stands as `load_duration`, as at an Ollama server that has to
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from arbiter.engines.answers import told_by
 from arbiter.router.call import Operation
 from arbiter.router.reader import Reader, json_object, message_of
 from arbiter.router.refusal import encode
-from arbiter.router.sse import Cutter, OverlongEventError, events, payload
+from arbiter.router.sse import Cutter, events, payload
 from arbiter.router.tool_calls import ToolCalls
 
 if TYPE_CHECKING:
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from arbiter.router.call import Call
     from arbiter.router.reader import Times
 
-ANSWER_LIMIT = 256 * 1024 * 1024
+ANSWER_LIMIT: Final = 256 * 1024 * 1024
 """Bytes of an unstreamed answer that are kept for translation: some hundred thousand embeddings."""
 
-_DONE_REASONS: Mapping[object, str] = {
+_DONE_REASONS: Final[Mapping[object, str]] = {
     "length": "length",
     "stop": "stop",
     "tool_calls": "stop",
@@ -44,10 +44,8 @@ class _Translation(Reader):
 
     __slots__ = ("_call", "_first_at", "_last_at", "_output_ns", "_prompt_ns", "_times")
 
-    alters = True
-
-    def __init__(self, call: Call, times: Times) -> None:
-        super().__init__()
+    def __init__(self, call: Call, times: Times, content_type: bytes) -> None:
+        super().__init__(content_type)
         self._call = call
         self._times = times
         self._first_at = 0.0
@@ -100,21 +98,15 @@ class LinesFromStream(_Translation):
 
     __slots__ = ("_calls", "_cutter", "_reason")
 
-    content_type = b"application/x-ndjson"
-
     def __init__(self, call: Call, times: Times) -> None:
-        super().__init__(call, times)
+        super().__init__(call, times, b"application/x-ndjson")
         self._cutter = Cutter()
         self._calls = ToolCalls()
         self._reason: object = None
 
     def feed(self, data: bytes, now: float) -> bytes:
         """Whole events become lines."""
-        try:
-            whole = self._cutter.whole(data)
-        except OverlongEventError:
-            return self._fail("an event of the engine's does not end")
-        return b"".join([self._line(event, now) for event in events(whole)])
+        return b"".join([self._line(event, now) for event in events(self._cutter.whole(data))])
 
     def end(self, now: float) -> bytes:
         """A last event may lack its empty line."""
@@ -177,10 +169,8 @@ class WholeTranslation(_Translation):
 
     __slots__ = ("_pieces", "_size", "_status")
 
-    content_type = b"application/json"
-
     def __init__(self, call: Call, times: Times, status: int) -> None:
-        super().__init__(call, times)
+        super().__init__(call, times, b"application/json")
         self._status = status
         self._pieces: list[bytes] = []
         self._size = 0

@@ -7,17 +7,17 @@ instead of JSON text, and an answer of a tool names the tool and not the call.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from arbiter.router.refusal import Refusal, encode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_KINDS: Mapping[str, str] = {"iVBOR": "png", "/9j/": "jpeg", "R0lG": "gif", "UklG": "webp", "Qk": "bmp"}
+_KINDS: Final[Mapping[str, str]] = {"iVBOR": "png", "/9j/": "jpeg", "R0lG": "gif", "UklG": "webp", "Qk": "bmp"}
 """How base64 of each kind of picture begins."""
 
-_BASE64 = re.compile(r"[A-Za-z0-9+/\r\n]+={0,2}\s*")
+_BASE64: Final = re.compile(r"[A-Za-z0-9+/\r\n]+={0,2}\s*")
 
 
 def openai_messages(messages: object, reasoning: str) -> list[dict[str, object]]:

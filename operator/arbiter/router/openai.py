@@ -7,9 +7,8 @@ parsed when they hold usage or an error. The usage chunk that the router asked f
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from arbiter.engines import ENGINES
 from arbiter.engines.answers import told_by
@@ -17,7 +16,7 @@ from arbiter.engines.base import PATHS, Ask
 from arbiter.router.media import check_media
 from arbiter.router.reader import Reader, json_object, message_of
 from arbiter.router.refusal import Refusal, encode
-from arbiter.router.sse import Cutter, OverlongEventError, events, payload
+from arbiter.router.sse import Cutter, events, payload
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -25,10 +24,9 @@ if TYPE_CHECKING:
     from arbiter.core.routes import Backend, Pin
     from arbiter.router.call import Call
 
-_TELLS_USAGE = frozenset({Ask.CHAT, Ask.COMPLETION})
+_TELLS_USAGE: Final = frozenset({Ask.CHAT, Ask.COMPLETION})
 
 
-@dataclass(slots=True)
 class Upstream:
     """What an engine is sent; nobody changes it.
 
@@ -38,9 +36,13 @@ class Upstream:
         dropped: fields of the client's that the engine was not sent, fit for a header.
     """
 
-    path: bytes
-    body: bytes
-    dropped: tuple[str, ...]
+    __slots__ = ("body", "dropped", "path")
+
+    def __init__(self, path: bytes, body: bytes, dropped: tuple[str, ...]) -> None:
+        """Written out because it is made for each request."""
+        self.path = path
+        self.body = body
+        self.dropped = dropped
 
 
 def pass_on(call: Call, ask: Ask, backend: Backend, pins: Mapping[str, Pin]) -> Upstream:
@@ -105,14 +107,14 @@ def wants_usage(fields: Mapping[str, object]) -> bool:
     return isinstance(options, dict) and options.get("include_usage") is True
 
 
-_MODEL = re.compile(rb'"model"\s*:\s*"([^"\\]*)"')
+_MODEL: Final = re.compile(rb'"model"\s*:\s*"([^"\\]*)"')
 
 
 def _edited(call: Call, model: str, *, add_usage: bool) -> bytes | None:
     """The body with another model's name, edited in place; `None` when it is not certain where that stands."""
     body = call.body
     # Without \u escapes a key `model` is spelt so, and where that is there once it is the one that was read.
-    if body.count(b'"model"') != 1 or b"\\u" in body or (match := _MODEL.search(body)) is None:
+    if body.count(b'"model"') != 1 or body.find(b"\\u") >= 0 or (match := _MODEL.search(body)) is None:
         return None
     start, end = match.span(1)
     body = b"%b%b%b" % (body[:start], _inside_quotes(model), body[end:])
@@ -128,17 +130,17 @@ def _inside_quotes(model: str) -> bytes:
     return encode(model)[1:-1].encode()
 
 
-_HEADER_NAME = re.compile(r"[A-Za-z0-9_.]{1,64}")
+_HEADER_NAME: Final = re.compile(r"[A-Za-z0-9_.]{1,64}")
 
 
 def _names(left: set[str]) -> tuple[str, ...]:
     return tuple(sorted({name if _HEADER_NAME.fullmatch(name) else "(other)" for name in left})[:16])
 
 
-_CONTENT = b'"content":"'
-_QUOTE = ord('"')
-_COLON = ord(":")
-_TOKEN = re.compile(
+_CONTENT: Final = b'"content":"'
+_QUOTE: Final = ord('"')
+_COLON: Final = ord(":")
+_TOKEN: Final = re.compile(
     rb'"(?:content|reasoning_content|reasoning|text|refusal)"\s*:\s*"[^"]'
     rb'|"tool_calls"\s*:\s*\[\s*\{|"function_call"\s*:\s*\{'
 )
@@ -149,8 +151,6 @@ class StreamPassing(Reader):
 
     __slots__ = ("_cutter", "_withhold")
 
-    alters = True
-
     def __init__(self, *, withhold_usage: bool) -> None:
         super().__init__()
         self._cutter = Cutter()
@@ -158,13 +158,9 @@ class StreamPassing(Reader):
 
     def feed(self, data: bytes, now: float) -> bytes:  # noqa: ARG002  whoever asks after the first token has a clock
         """Whole events pass."""
-        try:
-            whole = self._cutter.whole(data)
-        except OverlongEventError:
-            self.error = "an event of the engine's does not end"
-            return b""
+        whole = self._cutter.whole(data)
         # Nearly always one piece is one event.
-        if whole.count(b"\n\n") == 1 and b"\r" not in whole:
+        if whole.count(b"\n\n") == 1 and whole.find(b"\r") < 0:
             return self._passed(whole)
         return b"".join([self._passed(event) for event in events(whole)])
 
@@ -174,7 +170,9 @@ class StreamPassing(Reader):
         return self._passed(rest + b"\n\n").removesuffix(b"\n\n") if rest else b""
 
     def _passed(self, event: bytes) -> bytes:
-        if (b'"usage"' in event and b'"usage":null' not in event) or b'"error"' in event:
+        # `find` and not `in`, which for bytes first makes an error of not being given a number, and forgets it again.
+        usage = event.find(b'"usage"') >= 0 and event.find(b'"usage":null') < 0
+        if usage or event.find(b'"error"') >= 0:
             found = json_object(payload(event)) or {}
             if self._learn(found) and self._withhold:
                 return event[: len(event) - len(event.lstrip(b"\r\n"))]

@@ -27,6 +27,7 @@ class Options:
         admin_port: the operator's and Prometheus' port.
         workers: processes that share the clients' port.
         keys: the file with the keys' hashes.
+        backend_keys: the folder with the keys of model servers that want one, each in a file of its name.
         feedback_key: the file with the key that signs ids of answers.
         tls_certificate: the certificate chain of the clients' port.
         tls_key: its key, where that is another file.
@@ -45,6 +46,7 @@ class Options:
     admin_port: int = 9090
     workers: int = 1
     keys: Path | None = None
+    backend_keys: Path | None = None
     feedback_key: Path | None = None
     tls_certificate: Path | None = None
     tls_key: Path | None = None

@@ -6,7 +6,7 @@ Rule: this is where the clocks and chance come from; everything behind takes the
 from __future__ import annotations
 
 import asyncio
-import itertools
+import logging
 import os
 import platform
 import random  # noqa: TID251  shares of traffic and pauses are drawn here, at the edge
@@ -20,6 +20,7 @@ from arbiter.errors import InvalidInputError
 from arbiter.router import metric_families as families
 from arbiter.router.accounting import Ledger
 from arbiter.router.admin import Standing
+from arbiter.router.backend_keys import BackendKeys
 from arbiter.router.endpoints import Endpoints
 from arbiter.router.feedback import Feedback
 from arbiter.router.keys import KeyFile
@@ -39,8 +40,10 @@ if TYPE_CHECKING:
     from arbiter.core.routes import RouteTable
     from arbiter.router.options import Options
 
+log = logging.getLogger(__name__)
+
 TICK_S = 0.25
-"""Seconds between two looks at the clock, at breakers for whose sake somebody waits, and at the keys' file."""
+"""Seconds between two looks at the clock, at breakers for whose sake somebody waits, and at the files of keys."""
 
 
 draw = random.random
@@ -72,7 +75,7 @@ class Serving:
             feedback_key: signs the ids of answers.
 
         Raises:
-            InvalidInputError: the keys' file cannot be used.
+            InvalidInputError: the keys' file or the backend keys' folder cannot be used.
         """
         loop = asyncio.get_running_loop()
         self._loop = loop
@@ -83,12 +86,11 @@ class Serving:
         self._meter.set(families.BUILD, (arbiter.__version__, platform.python_version(), type(loop).__module__), 1)
         self.standing = Standing(self._meter)
         self.ledger = Ledger(epoch, self._meter, loop.time(), _unix_s() * 1000.0)
-        prefix = secrets.token_hex(6)
         self.router = Router(
             ledger=self.ledger,
             meter=self._meter,
-            endpoints=Endpoints(lambda url: Pool(url, sweep=self._sweep)),
-            feedback=Feedback(feedback_key, (f"{prefix}{number:x}" for number in itertools.count())),
+            endpoints=Endpoints(lambda url: Pool(url, sweep=self._sweep), BackendKeys(options.backend_keys)),
+            feedback=Feedback(feedback_key, secrets.token_hex(6)),
             keys=self._keys,
             draw=draw,
             loop=loop,
@@ -134,12 +136,15 @@ class Serving:
         while True:
             await asyncio.sleep(TICK_S)
             self.router.tick(_unix_s())
+            if self.router.table is not None:
+                self.router.endpoints.keys.refresh(self.router.table, self._meter)
             self.refresh()
             if self._keys is not None:
                 try:
                     self._keys.refresh()
-                except InvalidInputError:
+                except InvalidInputError as refused:
                     self._meter.count(families.KEYS_REFUSED)
+                    log.error("the keys were not taken, the last good ones stay: %s", refused)  # noqa: TRY400  the message says it
 
 
 def feedback_key(path: Path | None) -> bytes:

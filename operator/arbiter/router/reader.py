@@ -9,14 +9,14 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from json import JSONDecodeError, loads
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from arbiter.engines.answers import Told
 
 
-class Times(NamedTuple):
-    """When things happened to a request, in seconds of the event loop's clock.
+class Times:
+    """When things happened to a request, in seconds of the event loop's clock; nobody changes it.
 
     Attributes:
         wall: Unix time at the loop's time 0.
@@ -24,17 +24,20 @@ class Times(NamedTuple):
         routed: an engine could take it; before that it waited for one.
     """
 
-    wall: float
-    arrived: float
-    routed: float
+    __slots__ = ("arrived", "routed", "wall")
+
+    def __init__(self, wall: float, arrived: float, routed: float) -> None:
+        """Written out, as for every value of one request here: what a library makes is not compiled."""
+        self.wall = wall
+        self.arrived = arrived
+        self.routed = routed
 
 
 class Reader(ABC):
     """The facts, and the form; each protocol has its own.
 
     Attributes:
-        content_type: of what is passed on; `None` to leave the engine's own.
-        alters: whether the bytes passed on differ from the engine's, so that its Content-Length is wrong.
+        content_type: of what is passed on; empty to leave the engine's own.
         first_token: whether a token has passed.
         tokens_in: of the prompt, once that is known.
         tokens_out: generated so far: counted, until the engine says it.
@@ -42,12 +45,10 @@ class Reader(ABC):
         complete: whether the answer said that it is whole.
     """
 
-    __slots__ = ("_told_out", "complete", "error", "first_token", "tokens_in", "tokens_out")
+    __slots__ = ("_told_out", "complete", "content_type", "error", "first_token", "tokens_in", "tokens_out")
 
-    content_type: bytes | None = None
-    alters = False
-
-    def __init__(self) -> None:
+    def __init__(self, content_type: bytes = b"") -> None:
+        self.content_type = content_type
         self.first_token = False
         self.tokens_in = 0
         self.tokens_out = 0
@@ -57,7 +58,11 @@ class Reader(ABC):
 
     @abstractmethod
     def feed(self, data: bytes, now: float) -> bytes:
-        """Take a piece of the answer that came at `now`; returns what the client gets, possibly nothing."""
+        """Take a piece of the answer that came at `now`; returns what the client gets, possibly nothing.
+
+        Raises:
+            OverlongEventError: an event of a stream does not end, so the rest cannot be passed on.
+        """
 
     @abstractmethod
     def end(self, now: float) -> bytes:
@@ -76,15 +81,15 @@ class Reader(ABC):
             self._told_out = True
 
 
-_COUNTS = re.compile(
-    rb'"(prompt|completion|(?:cache_read_|cache_creation_)?input|output)_tokens"\s{0,4}:\s{0,4}([0-9]{1,15})\s{0,4}[,}]'
-)
-"""Inside texts every quote has a backslash before it, so nothing that a model writes looks like this."""
+_TOKENS: Final = b'_tokens"'
+_KINDS: Final = frozenset({b"prompt", b"completion", b"input", b"cache_read_input", b"cache_creation_input", b"output"})
+_COUNT: Final = re.compile(rb"\s{0,4}:\s{0,4}([0-9]{1,15})\s{0,4}[,}]")
+"""What counts are called, and how they go on: `"KIND_tokens": NUMBER,`.
 
-_LONGEST_KIND = len(b'"cache_creation_input')
-"""Bytes before the first `_tokens` that a count can begin with."""
+Inside texts every quote has a backslash before it, so nothing that a model writes looks like this.
+"""
 
-_CARRY = 64
+_CARRY: Final = 64
 """Bytes that a count can be long, and so can be cut in two."""
 
 
@@ -103,10 +108,12 @@ class WholePassing(Reader):
     def feed(self, data: bytes, now: float) -> bytes:  # noqa: ARG002  whole answers are not timed by piece
         """Everything passes."""
         seen = self._carry + data
-        at = seen.find(b'_tokens"')
-        if at >= 0:
-            for kind, count in _COUNTS.findall(seen, max(0, at - _LONGEST_KIND)):
-                self._counts[kind] = int(count)
+        before, *after = seen.split(_TOKENS)
+        for part in after:
+            kind = before.rpartition(b'"')[2]
+            if kind in _KINDS and (match := _COUNT.match(part)) is not None:
+                self._counts[kind] = int(match[1])
+            before = part
         self._carry = seen[-_CARRY:]
         if len(self._first) < _CARRY:
             self._first = (self._first + data[:_CARRY]).lstrip()[:_CARRY]
@@ -125,7 +132,7 @@ class WholePassing(Reader):
         return b""
 
 
-_ERROR = re.compile(rb'\{\s*"error"\s*:\s*[{"]')
+_ERROR: Final = re.compile(rb'\{\s*"error"\s*:\s*[{"]')
 
 
 def message_of(error: object) -> str:

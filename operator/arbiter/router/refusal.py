@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from json import JSONEncoder
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from arbiter.errors import ArbiterError
 
@@ -66,7 +66,7 @@ class Refusal(ArbiterError):  # noqa: N818  an answer, not an accident
         return headers
 
 
-_OPENAI_TYPES: Mapping[int, str] = {
+_OPENAI_TYPES: Final[Mapping[int, str]] = {
     401: "authentication_error",
     403: "permission_error",
     429: "rate_limit_error",
@@ -74,7 +74,7 @@ _OPENAI_TYPES: Mapping[int, str] = {
     504: "timeout_error",
 }
 
-_ANTHROPIC_TYPES: Mapping[int, str] = {
+_ANTHROPIC_TYPES: Final[Mapping[int, str]] = {
     401: "authentication_error",
     403: "permission_error",
     404: "not_found_error",
@@ -103,6 +103,11 @@ def refusal_event(protocol: Protocol, refusal: Refusal) -> bytes:
     if protocol is Protocol.OLLAMA:
         return body + b"\n"
     return b"event: error\ndata: " + body + b"\n\n" if protocol is Protocol.ANTHROPIC else b"data: " + body + b"\n\n"
+
+
+def error_body(protocol: Protocol, status: int, message: str) -> bytes:
+    """What a model server said when it refused, in the form that the client reads."""
+    return refusal_body(protocol, Refusal(status, "engine_refused", message))[1]
 
 
 def _form(protocol: Protocol, refusal: Refusal) -> dict[str, object]:

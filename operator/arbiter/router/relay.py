@@ -7,10 +7,14 @@ after that ends as broken: nothing is invented to make it look whole.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from arbiter.core.traffic import Cause
+from arbiter.engines.answers import refused_by
 from arbiter.router.accounting import Outcome
+from arbiter.router.reader import json_object, message_of
+from arbiter.router.refusal import Protocol, Refusal, protocol_of, refusal_event
+from arbiter.router.sse import OverlongEventError
 from arbiter.router.translation import reader as reader_for
 
 if TYPE_CHECKING:
@@ -25,22 +29,29 @@ if TYPE_CHECKING:
     from arbiter.router.wire.client import Call as Sent
     from arbiter.router.wire.exchange import Exchange
 
-KEPT_BYTES = 1_048_576
+KEPT_BYTES: Final = 1_048_576
 """The largest answer in one piece that is kept until it is whole; from a larger one on, it is passed on as it comes."""
 
-EVENTS = b"text/event-stream"
+EVENTS: Final = b"text/event-stream"
+
+UNAUTHORIZED: Final = 401
+"""About the router's key and never the client's, which is not passed on: so the model failed, not the client."""
 
 
-class Answer(NamedTuple):
-    """An answer in one piece, ready for the client."""
+class Answer:
+    """An answer in one piece, ready for the client; nobody changes it."""
 
-    status: int
-    headers: tuple[tuple[bytes, bytes], ...]
-    body: bytes
+    __slots__ = ("body", "headers", "status")
+
+    def __init__(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
+        """Written out because it is made for each request."""
+        self.status = status
+        self.headers = headers
+        self.body = body
 
 
-class Ended(NamedTuple):
-    """How an attempt ended.
+class Ended:
+    """How an attempt ended; nobody changes it.
 
     Attributes:
         ending: for the books.
@@ -49,10 +60,14 @@ class Ended(NamedTuple):
         answer: what the engine said when it failed in so many words.
     """
 
-    ending: Ending
-    final: bool
-    why: str = ""
-    answer: Answer | None = None
+    __slots__ = ("answer", "ending", "final", "why")
+
+    def __init__(self, ending: Ending, *, final: bool, why: str, answer: Answer | None) -> None:
+        """Written out because it is made for each request."""
+        self.ending = ending
+        self.final = final
+        self.why = why
+        self.answer = answer
 
 
 class Relay:
@@ -133,10 +148,12 @@ class Relay:
             self._exchange.on_writable(sent.pause, sent.resume)
 
     def leave(self) -> None:
-        """The client has gone: the engine need not go on."""
+        """The client has gone: the engine need not go on. One that has the last event has its whole answer."""
         if not self._done:
             self._cancel()
-            self._finish(Outcome.LEFT, final=True)
+            reader = self._reader
+            served = self._passing and reader is not None and reader.complete and reader.error is None
+            self._finish(Outcome.OK if served else Outcome.LEFT, final=True)
 
     # What the wire calls.
 
@@ -155,7 +172,12 @@ class Relay:
         if reader is None or self._done:
             return
         now = self._clock()
-        piece = reader.feed(data, now)
+        try:
+            piece = reader.feed(data, now)
+        except OverlongEventError:
+            self._cancel()
+            self._fail(Cause.BROKEN_STREAM, "an event of the engine's does not end")
+            return
         if reader.first_token and not self._seen_token:
             self._seen_token = True
             others = self._endpoint.occupancy.others(self._mark, self._entry.routed_at, now)
@@ -223,9 +245,9 @@ class Relay:
         self._kept.append(piece)
         self._kept_bytes += len(piece)
         if self._kept_bytes > KEPT_BYTES and self._reader is not None:
-            if self._status >= 500:
+            if self._status >= 500 or self._exchange.started:  # it waited for a stream, which this cannot become
                 self._cancel()
-                self._fail(Cause.SERVER_ERROR, f"the engine answered {self._status}")
+                self._fail(Cause.SERVER_ERROR, f"the engine answered {self._status} with more than can be kept")
             else:
                 kept, self._kept = self._kept, []
                 self._pass(self._reader, b"".join(kept))
@@ -239,11 +261,17 @@ class Relay:
             self._fail(Cause.BROKEN_STREAM, "the answer ended before it was whole")
 
     def _end_whole(self, reader: Reader, rest: bytes) -> None:
-        answer = Answer(self._status, tuple(self._fields(reader)), b"".join([*self._kept, rest]))
-        if self._status >= 500:
+        answer = Answer(self._status, self._fields(reader), b"".join([*self._kept, rest]))
+        if self._status >= 500 and refused_by(self._status, answer.body):
+            self._finish(Outcome.REJECTED, final=False, answer=answer)  # another model may be able to
+        elif self._status >= 500:
             self._fail(Cause.SERVER_ERROR, f"the engine answered {self._status}", answer)
+        elif self._status == UNAUTHORIZED:
+            self._fail(Cause.SERVER_ERROR, "its server wants another key than this router has")
         elif self._status < 400 and not reader.complete:
             self._fail(Cause.BROKEN_STREAM, "the answer ended before it was whole")
+        elif self._status < 400 and reader.error is not None:
+            self._fail(Cause.STREAM_ERROR, reader.error, Answer(502, answer.headers, answer.body))
         else:
             give(self._exchange, answer)
             self._finish(Outcome.OK if self._status < 400 else Outcome.REJECTED, final=True)
@@ -279,13 +307,22 @@ class Relay:
             endpoint.breaker.succeed(entry.routed_at)
         self._sent = None  # it knows us: without this, only a search for cycles would free the two
         if not self.ended.done():
-            self.ended.set_result(Ended(ending, final, why, answer))
+            self.ended.set_result(Ended(ending, final=final, why=why, answer=answer))
 
 
 def give(exchange: Exchange, answer: Answer) -> None:
     """Give the client an answer in one piece; one that was kept waiting with heartbeats gets it as an event."""
     if exchange.started:
-        exchange.write(b"data: %b\n\n" % answer.body.replace(b"\n", b" "))
+        exchange.write(_event_of(protocol_of(exchange.request.path), answer))
         exchange.end()
     else:
         exchange.respond(answer.status, answer.headers, answer.body)
+
+
+def _event_of(protocol: Protocol, answer: Answer) -> bytes:
+    """The same inside a stream; an error in the caller's form of one, or its client would pass it over."""
+    said = json_object(answer.body)
+    if answer.status < 400 or (said is not None and protocol is Protocol.OPENAI):
+        return b"data: %b\n\n" % answer.body.replace(b"\n", b" ")
+    message = f"the engine answered {answer.status}" if said is None else message_of(said.get("error", said))
+    return refusal_event(protocol, Refusal(answer.status, "engine_failed", message))

@@ -7,14 +7,13 @@ When nothing can serve it waits in the task's hold. Each attempt is booked to th
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from arbiter.core.routes import pick_side
 from arbiter.core.traffic import Cause, Side
 from arbiter.router import metric_families as families
 from arbiter.router.accounting import Outcome
 from arbiter.router.call import FORWARDED, Call, Operation, find, parse
-from arbiter.router.feedback import Rated
 from arbiter.router.heartbeat import Heartbeat
 from arbiter.router.hold import Hold, HoldRefusedError, Refused
 from arbiter.router.keys import bearer
@@ -41,13 +40,16 @@ if TYPE_CHECKING:
     from arbiter.router.wire.exchange import Exchange
     from arbiter.router.wire.request_head import Request
 
-ATTEMPTS = 4
+ATTEMPTS: Final = 4
 """Most attempts of one request: an engine that breaks on it should not take the whole pool along."""
 
-_SENT_HEADERS = ((b"content-type", b"application/json"), (b"accept-encoding", b"identity"))
+FALLBACK: Final = "fallback"
+"""What stands where a side would, when a fallback answers."""
+
+_SENT_HEADERS: Final = ((b"content-type", b"application/json"), (b"accept-encoding", b"identity"))
 """To engines. What a client accepts is not passed on: a compressed stream could not be read."""
 
-_OPERATION = {
+_OPERATION: Final = {
     Operation.COMPLETIONS: "text_completion",
     Operation.EMBEDDINGS: "embeddings",
     Operation.OLLAMA_EMBED: "embeddings",
@@ -56,19 +58,23 @@ _OPERATION = {
 }
 """What OpenTelemetry calls an operation; all others are chats."""
 
-_ANSWERED: dict[Ending, Answered] = {
+_ANSWERED: Final[dict[Ending, Answered]] = {
     Outcome.OK: Answered.OK,
     Outcome.REJECTED: Answered.REJECTED,
     Outcome.LEFT: Answered.LEFT,
 }
 
 
-class Place(NamedTuple):
+class Place:
     """Where one attempt goes; `side` is None for a fallback."""
 
-    backend: Backend
-    side: Side | None
-    endpoint: Endpoint
+    __slots__ = ("backend", "endpoint", "side")
+
+    def __init__(self, backend: Backend, side: Side | None, endpoint: Endpoint) -> None:
+        """Nobody changes it."""
+        self.backend = backend
+        self.side = side
+        self.endpoint = endpoint
 
 
 class Flight:
@@ -302,13 +308,13 @@ class Router:
         """The sides that this request may still try."""
         if flight.attempts >= ATTEMPTS:
             return []
-        ready, tried, spent = self.endpoints.ready, flight.tried, flight.spent
+        tried, spent, endpoints = flight.tried, flight.spent, self.endpoints
         if not tried and not spent:
-            return [target.side for target in flight.task.targets if ready(target.backend)]
+            return [target.side for target in flight.task.targets if endpoints.ready(target.backend)]
         return [
             target.side
             for target in flight.task.targets
-            if target.side not in spent and any(endpoint not in tried for endpoint in ready(target.backend))
+            if target.side not in spent and any(endpoint not in tried for endpoint in endpoints.ready(target.backend))
         ]
 
     def _enter(self, flight: Flight, backend: Backend, side: Side | None, now: float) -> Place | None:
@@ -350,6 +356,7 @@ class Router:
         now = self._clock()
         try:
             sent = upstream(call, place.backend, flight.task.pins)
+            shown = self.endpoints.keys.added_to(_SENT_HEADERS, place.backend)
         except Refusal as refusal:  # of this backend: another one may well be asked
             flight.refusal = refusal
             flight.tried.extend(self.endpoints.ready(place.backend))
@@ -363,7 +370,7 @@ class Router:
         exchange.on_gone(relay.leave)
         try:
             try:
-                carried = await endpoint.pool.send(b"POST", sent.path, _SENT_HEADERS, sent.body, relay)
+                carried = await endpoint.pool.send(b"POST", sent.path, shown, sent.body, relay)
             except Broken as broken:
                 relay.on_broken(broken)
             else:
@@ -372,14 +379,13 @@ class Router:
         finally:
             relay.leave()  # when we are cancelled; otherwise it has ended
             exchange.on_gone(None)
-        flight.last_side = place.side.value if place.side is not None else "fallback"
+        flight.last_side = place.side or FALLBACK
         if not flight.last.final:
             flight.tried.append(endpoint)
 
     def _route(self, flight: Flight, side: Side | None, backend: Backend, now: float) -> Entry:
         """Book an attempt."""
-        call, name = flight.call, flight.task.name
-        operation = _OPERATION.get(call.operation, "chat")
+        call, name, operation = flight.call, flight.task.name, _OPERATION.get(flight.call.operation, "chat")
         if side is None:
             return self._ledger.route_fallback(name, backend, now, operation, stream=call.stream)
         return self._ledger.route(name, side, now, operation, stream=call.stream)
@@ -387,7 +393,7 @@ class Router:
     def _answer_headers(self, flight: Flight, place: Place, sent: Upstream) -> list[tuple[bytes, bytes]]:
         """What the client is told beside the answer: a fallback is never silent, nor is what was dropped."""
         task, backend = flight.task, place.backend
-        side = place.side.value if place.side is not None else "fallback"
+        side = place.side or FALLBACK
         known = self._headers.get((task.name, backend.revision, side))
         if known is None:
             known = [(b"x-arbiter-model", backend.model.encode()), (b"x-arbiter-revision", backend.revision.encode())]
@@ -396,7 +402,7 @@ class Router:
             if place.side is None:
                 known.append((b"x-arbiter-fallback", b"true"))
             self._headers[task.name, backend.revision, side] = known
-        said = self._feedback.issue(Rated(task.name, side, backend.revision))
+        said = self._feedback.issue(task.name, side, backend.revision)
         headers = [*known, (b"x-arbiter-request-id", said)]
         if sent.dropped:
             self._meter.count(families.DROPPED_FIELDS, (task.name,), len(sent.dropped))
@@ -411,7 +417,7 @@ class Router:
                 self._meter.count(families.REQUESTS, (flight.task.name, "", Answered.REFUSED))
                 refuse(flight.exchange, flight.refusal)
             return
-        self._count(flight, Answered.FAILED)
+        self._count(flight, _ANSWERED.get(last.ending, Answered.FAILED))
         if last.answer is not None:
             give(flight.exchange, last.answer)
         elif last.ending is Cause.TIMEOUT:

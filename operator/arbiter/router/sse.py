@@ -6,15 +6,15 @@ Rule: joined, what comes out is what went in. Lines end in LF or CR LF; events e
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-EVENT_LIMIT = 4 * 1024 * 1024
+EVENT_LIMIT: Final = 4 * 1024 * 1024
 """Bytes of one event that are kept until its end comes; no server writes a token as long as that."""
 
-_END = re.compile(rb"\n\r?\n")
+_END: Final = re.compile(rb"\n\r?\n")
 
 
 class OverlongEventError(Exception):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from arbiter.router.reader import json_object
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-CALL_LIMIT = 128
+CALL_LIMIT: Final = 128
 """Tool calls of one answer; further ones are left out."""
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from arbiter.engines.base import Ask
-from arbiter.router.anthropic import MessagesPassing
+from arbiter.router.anthropic import MessageRefused, MessagesPassing
 from arbiter.router.call import Operation
 from arbiter.router.ollama import translated
 from arbiter.router.ollama_answers import LinesFromStream, WholeTranslation
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from arbiter.router.openai import Upstream
     from arbiter.router.reader import Reader, Times
 
-_PASSING: Mapping[Operation, Ask] = {
+_PASSING: Final[Mapping[Operation, Ask]] = {
     Operation.CHAT: Ask.CHAT,
     Operation.COMPLETIONS: Ask.COMPLETION,
     Operation.EMBEDDINGS: Ask.EMBEDDING,
@@ -56,7 +56,7 @@ def reader(call: Call, *, streamed: bool, status: int, times: Times) -> Reader:
     if call.protocol is Protocol.OLLAMA:
         return LinesFromStream(call, times) if streamed and status < 400 else WholeTranslation(call, times, status)
     if not streamed:
-        return WholePassing()
+        return MessageRefused(status) if call.operation is Operation.MESSAGES and status >= 400 else WholePassing()
     if call.operation is Operation.MESSAGES:
         return MessagesPassing()
     return StreamPassing(withhold_usage=not wants_usage(call.fields))

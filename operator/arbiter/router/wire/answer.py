@@ -6,15 +6,17 @@ receiver is never called from within the parser, and may end everything in the m
 
 from __future__ import annotations
 
+from typing import Final
+
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from arbiter.router.wire.limits import ANSWER_HEAD_BYTES
 
-BODILESS = frozenset({204, 304})
+BODILESS: Final = frozenset({204, 304})
 """Statuses whose answers have no body, whatever their header fields say."""
 
 
-FRAMING = frozenset({b"content-length", b"transfer-encoding"})
+FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
 
 
 class MalformedError(Exception):

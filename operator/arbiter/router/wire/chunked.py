@@ -7,12 +7,13 @@ Extensions and trailer fields are checked for form and dropped; nobody here coul
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from arbiter.router.wire.limits import CHUNK_LINE_BYTES, TRAILER_BYTES
 from arbiter.router.wire.request_head import FIELD_LINES, RefusedError
 
-SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,8})(?:;[\t\x20-\x7e\x80-\xff]*)?")
-FRAMING_LINE = re.compile(rb"(?i:^(?:content-length|transfer-encoding|host):)", re.MULTILINE)
+SIZE_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,8})(?:;[\t\x20-\x7e\x80-\xff]*)?")
+FRAMING_LINE: Final = re.compile(rb"(?i:^(?:content-length|transfer-encoding|host):)", re.MULTILINE)
 """Fields that must stand in the head; whoever reads them in a trailer may believe them."""
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from arbiter.router.wire.deadlines import NEVER
 from arbiter.router.wire.exchange import Exchange
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-TIMED_OUT = {
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+TIMED_OUT: Final = {
     Phase.HEAD: "the head of the request took too long",
     Phase.BODY: "the body of the request took too long",
 }
@@ -203,6 +203,7 @@ class Connection(asyncio.Protocol):
             except Exception:
                 logger.exception("a handler failed")
             self._settle(exchange)
+            del exchange  # or its body, which may be large, stays in memory until the next request comes
 
     async def _next(self) -> Exchange | None:
         if self._over:

@@ -5,18 +5,18 @@ A deadline is an attribute that is set and forgotten; it costs nothing until it 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     import asyncio
 
-GRAIN_S = 0.1
+GRAIN_S: Final = 0.1
 """Seconds between two looks. Limits here are seconds to minutes, so a tenth of one is exact enough."""
 
-LATE_S = 3 * GRAIN_S
+LATE_S: Final = 3 * GRAIN_S
 """A look that comes so late is passed over, once: this process was stopped, and what came meanwhile is not read yet."""
 
-NEVER = float("inf")
+NEVER: Final = float("inf")
 """No deadline."""
 
 

@@ -6,7 +6,7 @@ the client has left, everything that would write does nothing, so a relay need n
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from arbiter.router.wire.headers import answer_head
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from arbiter.router.wire.request_head import Request
 
-BODILESS = frozenset({204, 304})
+BODILESS: Final = frozenset({204, 304})
 """Statuses whose answers have no body and no length."""
 
 

@@ -6,13 +6,14 @@ line feed inside a field is an error of ours that must not reach a peer.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-HOP_BY_HOP = frozenset(
+HOP_BY_HOP: Final = frozenset(
     {
         b"connection",
         b"keep-alive",
@@ -28,11 +29,11 @@ HOP_BY_HOP = frozenset(
 )
 """Header fields that mean one connection: RFC 9110, 7.6.1, and what used to be sent in their place."""
 
-OWN_IN_ANSWERS = HOP_BY_HOP | {b"content-length", b"date"}
-METHODS_WITHOUT_BODY = frozenset({b"GET", b"HEAD"})
-OWN_IN_REQUESTS = HOP_BY_HOP | {b"content-length", b"host", b"expect"}
+OWN_IN_ANSWERS: Final = HOP_BY_HOP | {b"content-length", b"date"}
+METHODS_WITHOUT_BODY: Final = frozenset({b"GET", b"HEAD"})
+OWN_IN_REQUESTS: Final = HOP_BY_HOP | {b"content-length", b"host", b"expect"}
 
-STATUS_LINES = {each.value: b"HTTP/1.1 %d %b" % (each.value, each.phrase.encode()) for each in HTTPStatus}
+STATUS_LINES: Final = {each.value: b"HTTP/1.1 %d %b" % (each.value, each.phrase.encode()) for each in HTTPStatus}
 
 
 def end_to_end(headers: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
@@ -55,11 +56,10 @@ def answer_head(status: int, headers: Iterable[tuple[bytes, bytes]], framing: by
     line = STATUS_LINES.get(status)
     lines = [line if line is not None else b"HTTP/1.1 %d " % status]
     lines += [b": ".join(field) for field in headers if field[0] not in OWN_IN_ANSWERS]
-    fields = b"\r\n".join(lines)
-    breaks = len(lines) - 1
-    if fields.count(b"\n") != breaks or fields.count(b"\r") != breaks:
+    if has_break(b" ".join(lines)):
         raise ValueError("a header field of an answer holds a line break")
-    return b"%b\r\n%b\r\n" % (fields, framing)
+    lines.append(framing)
+    return b"%b\r\n" % b"\r\n".join(lines)
 
 
 def request_head(
@@ -70,12 +70,22 @@ def request_head(
     Raises:
         ValueError: if a field holds a line break, or the target a space.
     """
-    lines = [b"%b %b HTTP/1.1\r\nhost: %b" % (method, target, host)]
-    lines += [b": ".join(field) for field in headers if field[0] not in OWN_IN_REQUESTS]
-    head = b"\r\n".join(lines)
-    breaks = len(lines)
-    if head.count(b"\n") != breaks or head.count(b"\r") != breaks or b" " in target:
-        raise ValueError("a header field of a request holds a line break, or its target a space")
+    head = _request_lines(method, target, host, tuple(headers))
     if length or method not in METHODS_WITHOUT_BODY:
         return b"%b\r\ncontent-length: %d\r\n\r\n" % (head, length)
     return head + b"\r\n\r\n"
+
+
+@lru_cache(512)
+def _request_lines(method: bytes, target: bytes, host: bytes, headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
+    """All but the length; remembered, because an engine is sent the same with nearly every request."""
+    lines = [b"%b %b HTTP/1.1" % (method, target), b"host: %b" % host]
+    lines += [b": ".join(field) for field in headers if field[0] not in OWN_IN_REQUESTS]
+    if has_break(b" ".join(lines)) or b" " in target:
+        raise ValueError("a header field of a request holds a line break, or its target a space")
+    return b"\r\n".join(lines)
+
+
+def has_break(text: bytes) -> bool:
+    """Whether a line break stands in it, or half of one."""
+    return text.find(b"\n") >= 0 or text.find(b"\r") >= 0

@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
-TARGET_BYTES = 8192
+TARGET_BYTES: Final = 8192
 """The longest request target. RFC 9112 asks for at least 8000; no path of ours is near it."""
 
-CHUNK_LINE_BYTES = 256
+CHUNK_LINE_BYTES: Final = 256
 """The longest line before a chunk: its size and extensions, which carry nothing that is used here."""
 
-TRAILER_BYTES = 8192
+TRAILER_BYTES: Final = 8192
 """All trailer fields of a chunked request together. They are checked and dropped."""
 
-ANSWER_HEAD_BYTES = 131_072
+ANSWER_HEAD_BYTES: Final = 131_072
 """The longest head of an engine's answer, interim answers included."""
 
-HELD_BYTES = 65_536
+HELD_BYTES: Final = 65_536
 """What is read ahead of a client that sends its next requests before the answer to this one."""
 
-UNSENT_BYTES = 65_536
+UNSENT_BYTES: Final = 65_536
 """What may wait to be sent to a client before its upstream is paused."""
 
-LINGER_S = 1.0
+LINGER_S: Final = 1.0
 """How long a refused client is still read from, so that it gets the answer and not a reset."""
 
-IDLE_GRACE_S = 0.5
+IDLE_GRACE_S: Final = 0.5
 """How long a draining server keeps idle connections: a request that is on its way is answered, not reset."""
 
 

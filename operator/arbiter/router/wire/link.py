@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from arbiter.router.wire.answer import AnswerReader, MalformedError
 from arbiter.router.wire.broken import Broken, Fault
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-JOINED_BYTES = 65_536
+JOINED_BYTES: Final = 65_536
 """Up to this size head and body are one write; above, copying costs more than a second call."""
 
 

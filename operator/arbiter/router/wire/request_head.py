@@ -9,9 +9,8 @@ looked at again to find the words for the refusal.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from arbiter.router.wire.headers import end_to_end
 from arbiter.router.wire.limits import TARGET_BYTES
@@ -19,29 +18,28 @@ from arbiter.router.wire.limits import TARGET_BYTES
 if TYPE_CHECKING:
     from arbiter.router.wire.limits import Limits
 
-METHODS = (b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS")
+METHODS: Final = (b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS")
 """The methods that reach a handler. Any other that is spelled well is answered 501."""
 
-TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
-VALUE = rb"[\t\x20-\x7e\x80-\xff]"
-FIELDS = rb"(?:" + TOKEN + rb"++:" + VALUE + rb"*+\r\n)*+"
-HEAD = re.compile(
+TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
+VALUE: Final = rb"[\t\x20-\x7e\x80-\xff]"
+FIELDS: Final = rb"(?:" + TOKEN + rb"++:" + VALUE + rb"*+\r\n)*+"
+HEAD: Final = re.compile(
     rb"(" + b"|".join(METHODS) + rb") (/[!-\"$-~]*+) HTTP/1\.([01])\r\n(" + FIELDS + rb")\r\n",
 )
-FIELD = re.compile(rb"([^:]++):[ \t]*+([^\r]*+)\r\n")
-FIELD_LINES = re.compile(FIELDS)
-LENGTH_DIGITS = 15
+FIELD_LINES: Final = re.compile(FIELDS)
+LENGTH_DIGITS: Final = 15
 """A body of more digits than these is not meant."""
-HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9\-._~%!$&'()*+,;=]+)(?::[0-9]{0,5})?")
-METHOD = TOKEN + rb"{1,24}"
-REQUEST_LINE = re.compile(rb"(" + METHOD + rb") ([!-~]+) HTTP/([0-9])\.([0-9])")
-LONG_TARGET = re.compile(METHOD + rb" [!-~]{%d}" % TARGET_BYTES)
-BEGINNING = re.compile(METHOD + rb"(?: |\Z)")
+HOST: Final = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9\-._~%!$&'()*+,;=]+)(?::[0-9]{0,5})?")
+METHOD: Final = TOKEN + rb"{1,24}"
+REQUEST_LINE: Final = re.compile(rb"(" + METHOD + rb") ([!-~]+) HTTP/([0-9])\.([0-9])")
+LONG_TARGET: Final = re.compile(METHOD + rb" [!-~]{%d}" % TARGET_BYTES)
+BEGINNING: Final = re.compile(METHOD + rb"(?: |\Z)")
 """A method and a space, or the first part of that."""
-NEVER = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+NEVER: Final = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 """What no head holds, complete or not; a client that sends it need not be waited for."""
 
-FRAMING = frozenset({b"content-length", b"transfer-encoding", b"host", b"connection", b"expect", b"upgrade"})
+FRAMING: Final = frozenset({b"content-length", b"transfer-encoding", b"host", b"connection", b"expect", b"upgrade"})
 
 
 @lru_cache(256)
@@ -67,7 +65,6 @@ class RefusedError(Exception):
         self.request_line = request_line
 
 
-@dataclass(slots=True)
 class Request:
     """One request, complete.
 
@@ -82,13 +79,19 @@ class Request:
         keep: whether the client lets the connection stay open.
     """
 
-    method: bytes
-    path: bytes
-    query: bytes
-    headers: list[tuple[bytes, bytes]]
-    body: bytes
-    http10: bool
-    keep: bool
+    __slots__ = ("body", "headers", "http10", "keep", "method", "path", "query")
+
+    def __init__(  # noqa: PLR0913  the parts of a head
+        self, method: bytes, path: bytes, query: bytes, headers: list[tuple[bytes, bytes]], *, http10: bool, keep: bool
+    ) -> None:
+        """Without its body, which comes later."""
+        self.method = method
+        self.path = path
+        self.query = query
+        self.headers = headers
+        self.body = b""
+        self.http10 = http10
+        self.keep = keep
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of that name (in lower case), or None."""
@@ -109,9 +112,13 @@ class Framing:
         named: whether Connection names other fields, which then mean this connection only.
     """
 
-    length = -1
-    chunked = expects = upgrade = close = keep = named = False
-    hosts = 0
+    __slots__ = ("chunked", "close", "expects", "hosts", "keep", "length", "named", "upgrade")
+
+    def __init__(self) -> None:
+        """Nothing said yet."""
+        self.length = -1
+        self.chunked = self.expects = self.upgrade = self.close = self.keep = self.named = False
+        self.hosts = 0
 
     def read(self, name: bytes, value: bytes) -> None:
         """Take one field of FRAMING.
@@ -190,11 +197,13 @@ def read_head(raw: bytes, end: int, limits: Limits) -> tuple[Request, Framing]:
     method, target, minor, block = match.groups()
     if len(target) > TARGET_BYTES:
         raise RefusedError(414, "the request target is too long", first_line(raw))
-    headers = [(name.lower(), value) for name, value in FIELD.findall(block)]
+    headers = []
+    for line in block.split(b"\r\n"):
+        name, _, value = line.partition(b":")
+        headers.append((name.lower(), value.strip(b" \t")))
+    headers.pop()  # what is behind the last line end
     if len(headers) > limits.headers:
         raise RefusedError(431, f"there are more than {limits.headers} header fields", first_line(raw))
-    if b" \r\n" in block or b"\t\r\n" in block:
-        headers = [(name, value.rstrip(b" \t")) for name, value in headers]
     framing = Framing()
     http10 = minor == b"0"
     try:
@@ -208,7 +217,7 @@ def read_head(raw: bytes, end: int, limits: Limits) -> tuple[Request, Framing]:
     if framing.named:
         headers = end_to_end(headers)
     path, _, query = target.partition(b"?")
-    return Request(method, path, query, headers, b"", http10, keep), framing
+    return Request(method, path, query, headers, http10=http10, keep=keep), framing
 
 
 def first_line(raw: bytes) -> bytes:

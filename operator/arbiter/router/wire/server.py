@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from email.utils import formatdate
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from arbiter.router.wire.connection import Connection
 from arbiter.router.wire.deadlines import Sweep
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     Handler = Callable[[Exchange], Awaitable[None]]
     Refusal = Callable[[int, str, bytes], tuple[Sequence[tuple[bytes, bytes]], bytes]]
 
-BACKLOG = 1024
+BACKLOG: Final = 1024
 """Connections that the kernel holds for us."""
 
-CUT_S = 5.0
+CUT_S: Final = 5.0
 """Seconds that cut connections get to end their coroutines."""
 
 
@@ -81,7 +81,8 @@ class Server:
     @property
     def port(self) -> int:
         """The port that the first listener got."""
-        return cast("int", self._listeners[0].sockets[0].getsockname()[1])
+        listener: Any = self._listeners[0]  # its sockets are a tuple in asyncio and a list in uvloop
+        return int(listener.sockets[0].getsockname()[1])
 
     async def start(
         self,
