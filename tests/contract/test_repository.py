@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -132,6 +133,19 @@ def test_the_development_lock_agrees_with_the_runtime_one() -> None:
         return set(re.findall(r"^[a-z0-9][a-z0-9._-]*==[^ \\]+", (ROOT / lock).read_text(), re.MULTILINE))
 
     assert pins("requirements.lock") <= pins("requirements-dev.lock")
+
+
+def test_what_compiles_is_one_version_everywhere() -> None:
+    """The image's build stage, this machine and an isolated build make the same libraries of the same source."""
+
+    def pins(lock: str) -> set[str]:
+        return set(re.findall(r"^[a-z0-9][a-z0-9._-]*==[^ \\]+", (ROOT / lock).read_text(), re.MULTILINE))
+
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    exact = {needed for needed in wheel["hooks"]["custom"]["dependencies"] if "==" in needed}
+    assert pins("requirements-build.lock") <= pins("requirements-dev.lock")
+    assert {needed.partition("==")[0] for needed in exact} == {"mypy"}
+    assert exact <= pins("requirements-build.lock")
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=name)

@@ -37,15 +37,33 @@ def model_volume(model: str) -> dict[str, Any]:
     return {"name": "model", "image": {"reference": reference(model), "pullPolicy": "IfNotPresent"}}
 
 
-def llama_server(model: str, slots: int = 1) -> list[dict[str, Any]]:
-    """Give a llama-server that serves one model, to so many requests at a time."""
+def llama_server(model: str, slots: int = 1, *more: str, name: str = "") -> list[dict[str, Any]]:
+    """Give a llama-server that serves one model, to so many requests at a time.
+
+    Args:
+        model: the name of its image.
+        slots: requests at a time.
+        more: further arguments of the program.
+        name: of the Deployment and its Service; made of the model's without it.
+    """
     sizes = ("--threads", "1", "--ctx-size", str(1024 * slots), "--parallel", str(slots))
     container = {
         "image": reference("llama-server"),
-        "args": ["--model", "/model/model.gguf", *sizes],
+        "args": ["--model", "/model/model.gguf", *sizes, *more],
         "volumeMounts": [{"name": "model", "mountPath": "/model", "readOnly": True}],
     }
-    return engine(f"llama-{model}", 8080, "/health", container, [model_volume(model)])
+    return engine(name or f"llama-{model}", 8080, "/health", container, [model_volume(model)])
+
+
+def ollama_server(model: str) -> list[dict[str, Any]]:
+    """Give an Ollama that has one model's file at hand in /model, and nothing in its store yet."""
+    mounts = [("model", "/model"), ("store", "/models")]
+    container = {
+        "image": reference("ollama"),
+        "volumeMounts": [{"name": name, "mountPath": path} for name, path in mounts],
+    }
+    volumes = [model_volume(model), {"name": "store", "emptyDir": {}}]
+    return engine("ollama", 11434, "/api/version", container, volumes)
 
 
 def answers(url: str) -> bool:

@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from arbiter.cli.main import main
+from arbiter.core.routes import Target
+from arbiter.core.traffic import Side
+from tests.unit.router.keyed_engine import keyed_engine
 from tests.unit.router.routing import Reply, ask, old, request, table_of, task_of
 from tests.unit.router.stand_in import Does, stand_in
 from tests.unit.router.wire.loopback import PATIENCE_S, until
@@ -123,6 +126,31 @@ def test_table_is_obeyed_when_it_changes_and_kept_when_it_is_wrong(tmp_path: Pat
                         reply = await admin(admin_port, "/internal/routes")
                     assert obeyed(reply) == (second.hash, workers, workers)
                     assert (await ask(port, request(model="code"))).status == 200
+
+    asyncio.run(asyncio.wait_for(check(), 2 * PATIENCE_S))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_key_of_a_model_server_is_shown_once_it_is_mounted(tmp_path: Path, workers: int) -> None:
+    """Every worker looks at the folder by itself; the metric tells when the last one has the key."""
+
+    async def check() -> None:
+        async with keyed_engine("a", "sk-1") as engine:
+            routes, folder, admin_port, port = tmp_path / "routes.json", tmp_path / "keys", free_port(), free_port()
+            table = table_of(task_of(Target(Side.OLD, engine.backend("cloud"), 100)))
+            routes.write_text(table.to_text())
+            folder.mkdir()
+            said = [f"--port={port}", f"--admin-port={admin_port}", f"--workers={workers}", f"--routes={routes}"]
+            async with command(*said, f"--backend-keys={folder}"):
+                await ready(admin_port, table, workers)
+                await until_serving(port)
+                for missing, status in ((1, 503), (0, 200)):
+                    told = b'arbiter_router_backend_keys_missing{task="chat",model="model-a"} %d\n' % missing
+                    async with asyncio.timeout(PATIENCE_S):
+                        while told not in (await admin(admin_port, "/metrics")).body:  # noqa: ASYNC110  as below
+                            await asyncio.sleep(0.02)
+                    assert (await ask(port, request())).status == status
+                    (folder / "cloud").write_text("sk-1\n")
 
     asyncio.run(asyncio.wait_for(check(), 2 * PATIENCE_S))
 

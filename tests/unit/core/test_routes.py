@@ -39,6 +39,16 @@ def test_a_table_reads_back_as_it_was(auth: Auth | None) -> None:
     assert after.hash == before.hash
 
 
+def test_the_name_of_a_key_reads_back_and_a_table_without_one_is_as_it_always_was() -> None:
+    """Routers and tables of different ages meet: only who names a key needs a router that knows of keys."""
+    plain = table()
+    assert '"key"' not in plain.to_text()
+    fallback = replace(plain.tasks["chat"].fallback[0], key="cloud.example")
+    keyed = replace(plain, tasks={"chat": replace(plain.tasks["chat"], fallback=(fallback,))})
+    assert RouteTable.from_text(keyed.to_text()) == keyed
+    assert keyed.hash != plain.hash
+
+
 def test_the_hash_is_of_the_content_alone() -> None:
     """Another leader may write the same instruction again; routers then have nothing new to acknowledge."""
     before = table()
@@ -82,6 +92,10 @@ WRONG: list[tuple[str, Callable[[dict[str, Any]], object], str]] = [
     ("neither", lambda t: chat(t)["targets"][0].pop("service"), "exactly one of service"),
     ("blank in a model", lambda t: chat(t)["targets"][0].update(model="a b"), "targets[0].model"),
     ("line in a revision", lambda t: chat(t)["targets"][0].update(revision="a\r\nb: c"), "targets[0].revision"),
+    ("key with a service", lambda t: chat(t)["targets"][0].update(key="cloud"), "targets[0].key goes with endpoints"),
+    ("key is a path", lambda t: chat(t)["fallback"][0].update(key="../token"), "fallback[0].key must be a name"),
+    ("key is hidden", lambda t: chat(t)["fallback"][0].update(key=".cloud"), "fallback[0].key must be a name"),
+    ("key of nothing", lambda t: chat(t)["fallback"][0].update(key=None), "fallback[0].key must be text"),
     ("no endpoints", lambda t: chat(t)["fallback"][0].update(endpoints=[]), "fallback[0].endpoints must name at least"),
     ("hold", lambda t: chat(t)["hold"].update(requests=-1), "chat.hold.requests"),
     ("hopeless with a line", lambda t: chat(t)["hold"].update(hopeless="a\nb"), "chat.hold.hopeless"),

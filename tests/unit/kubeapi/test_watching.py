@@ -245,6 +245,19 @@ def test_after_several_failures_everything_is_listed_again(tmp_path: Path) -> No
     assert events[3] == Lost("the API server answered 503: no")
 
 
+def test_a_watch_that_ends_without_a_word_is_followed_by_a_list(tmp_path: Path) -> None:
+    """A server that came back from a backup quickly: it takes our version of the future and tells nothing."""
+    server = Scripted(
+        listing(700, named("a", 650)),
+        watched(700, end="cut"),
+        watched(700),
+        listing(400, named("a", 401)),
+        watched(400, ("MODIFIED", named("a", 402))),
+        watched(402, end="hang"),
+    )
+    assert brief(told(server, tmp_path, 6)) == ["a@650", "synced", "lost", "synced", "a@401", "a@402"]
+
+
 def test_failures_count_only_in_a_row(tmp_path: Path) -> None:
     """A connection that breaks now and then, with events in between, is no server that was away."""
     broken = [watched(7 + i, ("MODIFIED", named("a", 8 + i)), end="cut") for i in range(2 * watching.AWAY)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -33,6 +32,9 @@ if TYPE_CHECKING:
 
 CHAT = b"/v1/chat/completions"
 
+NONCE = "n"
+"""What the ids of all answers begin their numbers with."""
+
 
 @dataclass(frozen=True)
 class Reply:
@@ -51,6 +53,11 @@ class Reply:
     whole: bool
 
     @property
+    def turn(self) -> int:
+        """Grows with each attempt of its router: the ids of answers are numbered as attempts begin."""
+        return int(self.headers["x-arbiter-request-id"].split(":")[3].removeprefix(NONCE), 16)
+
+    @property
     def fields(self) -> dict[str, object]:
         """The body as a JSON object."""
         read: dict[str, object] = json.loads(self.body)
@@ -67,7 +74,7 @@ class Running:
         pools: of all endpoints that it ever knew.
     """
 
-    def __init__(self, keys: KeyFile | None, draw: Callable[[], float]) -> None:
+    def __init__(self, keys: KeyFile | None, draw: Callable[[], float], shares: int = 1) -> None:
         """Serve nothing yet."""
         loop = asyncio.get_running_loop()
         self.meter = Meter()
@@ -77,11 +84,12 @@ class Running:
             ledger=self.ledger,
             meter=self.meter,
             endpoints=Endpoints(self._connect),
-            feedback=Feedback(b"k" * 32, (str(number) for number in itertools.count())),
+            feedback=Feedback(b"k" * 32, NONCE),
             keys=keys,
             draw=draw,
             loop=loop,
             unix_at_zero=1_700_000_010.0 - loop.time(),
+            shares=shares,
         )
         self.server = Server(self.router.serve, refusal=refused)
 
@@ -116,10 +124,14 @@ def refused(status: int, reason: str, request_line: bytes) -> tuple[Sequence[tup
 
 @asynccontextmanager
 async def running(
-    table: RouteTable, *, keys: KeyFile | None = None, draw: Callable[[], float] = lambda: 0.5
+    table: RouteTable,
+    *,
+    keys: KeyFile | None = None,
+    draw: Callable[[], float] = lambda: 0.5,
+    shares: int = 1,
 ) -> AsyncIterator[Running]:
     """A router by this table. When it ends, nothing is left: no connection to an engine, no open entry."""
-    made = Running(keys, draw)
+    made = Running(keys, draw, shares)
     made.router.obey(table)
     made.server.limits = wire_limits.Limits(body_bytes=table.limits.body_bytes)
     await made.server.start("127.0.0.1")

@@ -14,6 +14,8 @@ from contextlib import asynccontextmanager, suppress
 from enum import StrEnum
 from typing import TYPE_CHECKING, cast
 
+from arbiter.router.relay import KEPT_BYTES
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
@@ -41,8 +43,16 @@ class Does(StrEnum):
     UNAVAILABLE = "answers 503"
     FAIL = "answers 500 and says why"
     REJECT = "answers 400 and says why"
+    UNABLE = "answers 501: it was not started for this"
+    BLIND = "answers 500 to say that its model takes no pictures"
     FLOOD = "streams without an end, as fast as it can"
     HALF_NOW = "sends a piece of a stream, and the rest when it is let go"
+    LARGE = "answers in one piece that is larger than what the router keeps"
+    LARGE_CUT = "sends much of a large answer and ends the connection"
+    LARGE_TRUNCATED = "sends much of a large JSON document, as HTTP a whole one"
+    LARGE_REJECT = "answers 400 and says why at great length"
+    LARGE_FAIL = "answers 500 and says why at great length"
+    ERROR_WITH_200 = "answers 200, and the answer is an error"
 
 
 class StandIn:
@@ -170,7 +180,12 @@ HEAD = (
 )
 """Of a stream, with llama-server's promise to keep the connection."""
 
-ERROR = {"error": {"message": "out of memory", "type": "server_error", "code": 500}}
+LARGE_BYTES = KEPT_BYTES + 300_000
+"""Bytes of text in a large answer: more than the router keeps."""
+
+LARGE_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % LARGE_BYTES
+
+ERROR: dict[str, object] = {"error": {"message": "out of memory", "type": "server_error", "code": 500}}
 END = event_of({"object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
 DONE = END + chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n"
 
@@ -187,6 +202,14 @@ SENT: Mapping[Does, Callable[[str], bytes]] = {
     Does.UNAVAILABLE: lambda _: whole(503, {"error": {"message": "Loading model", "code": 503}}),
     Does.FAIL: lambda name: whole(500, {"error": {"message": f"{name} is broken", "code": 500}}),
     Does.REJECT: lambda _: whole(400, {"error": {"message": "the context is too long", "code": 400}}),
+    Does.UNABLE: lambda _: whole(501, {"error": {"message": "This server does not support it", "code": 501}}),
+    Does.BLIND: lambda _: whole(500, {"error": {"message": "image input is not supported", "code": 500}}),
+    Does.LARGE: lambda _: whole(200, answer_of("y" * LARGE_BYTES)),
+    Does.LARGE_CUT: lambda _: whole(200, answer_of("y" * LARGE_BYTES))[:-20],
+    Does.LARGE_TRUNCATED: lambda _: LARGE_HEAD + json.dumps(answer_of("y" * LARGE_BYTES)).encode()[:LARGE_BYTES],
+    Does.LARGE_REJECT: lambda _: whole(400, {"error": {"message": "y" * LARGE_BYTES, "code": 400}}),
+    Does.LARGE_FAIL: lambda _: whole(500, {"error": {"message": "y" * LARGE_BYTES, "code": 500}}),
+    Does.ERROR_WITH_200: lambda _: whole(200, ERROR),
 }
 """What is sent at once, by what is done."""
 

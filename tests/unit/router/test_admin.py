@@ -87,6 +87,9 @@ def test_a_refused_table_leaves_the_router_ready() -> None:
     assert ask(books, b"/readyz").status == 200
     assert books.standing.meter.value(TABLE_REFUSALS, ("unreadable",)) == 1
     assert json.loads(ask(books, b"/internal/routes").body)["refused"] == "routes.tasks is missing"
+    books.standing.refuse("", "routes.tasks is still missing")
+    assert json.loads(ask(books, b"/internal/routes").body)["refused"] == "routes.tasks is still missing"
+    assert books.standing.meter.value(TABLE_REFUSALS, ("unreadable",)) == 1
     books.standing.obey(table(6))
     assert json.loads(ask(books, b"/internal/routes").body)["refused"] == ""
     assert books.standing.meter.value(TABLE_GENERATION) == 6
@@ -98,6 +101,7 @@ def test_the_acknowledgement_names_the_table_by_hash_and_generation() -> None:
         "version": 1,
         "router": "pod/1",
         "table": None,
+        "fence": None,
         "workers": {"wanted": 1, "obeying": 0},
         "refused": "",
     }
@@ -127,6 +131,18 @@ def test_a_table_is_acknowledged_when_all_workers_obey_it(
     standings = [Standing(Meter(), each) if each else None for each in workers]
     told = Acknowledgement.of("pod/1", standings)
     assert (told.obeyed, told.workers, told.obeying) == (want, 2, want_obeying)
+
+
+def test_the_fence_is_the_newest_table_of_any_worker() -> None:
+    """A leader must rise above it, and while workers differ there is no table that all of them obey."""
+    standings = [Standing(Meter(), each) for each in (TWO, LATER, ONE)]
+    told = json.loads(Acknowledgement.of("pod/1", [*standings, None]).to_text())
+    assert told["table"] is None
+    assert told["fence"] == {"epoch": 2, "generation": 1}
+    standings[2].refuse("stale", "routes.epoch is 1, and a leader of epoch 2 has written since")
+    told = json.loads(Acknowledgement.of("pod/1", standings).to_text())
+    assert told["refused"] == "routes.epoch is 1, and a leader of epoch 2 has written since"
+    assert told["fence"] == {"epoch": 2, "generation": 1}
 
 
 def test_the_feed_is_what_the_operator_reads() -> None:

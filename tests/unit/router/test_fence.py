@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from arbiter.core.routes import Limits
-from arbiter.router.fence import Fence, Offer, accept
+from arbiter.router.fence import STILL, Fence, Offer, accept
 from tests.unit.router.router_examples import table
 
 if TYPE_CHECKING:
@@ -66,6 +66,15 @@ def test_tables_come_into_force_in_order_and_the_same_one_only_once() -> None:
     assert told.fence.current is told.tables[-1]
 
 
+def test_a_leader_that_rises_above_the_fence_is_obeyed_after_any_number_of_refusals() -> None:
+    """After a restored backup the counts of the cluster begin in the past; the highest one known ends that."""
+    told = Told()
+    told.take(of(7, 31), of(2, 31), of(3, 99), of(7, 30))
+    assert [reason for reason, _ in told.refusals] == ["stale"] * 3
+    told.take(of(8, 1))
+    assert told.generations == [31, 1]
+
+
 def test_another_content_of_the_same_generation_is_obeyed() -> None:
     """A person who edits a file need not count."""
     told = Told()
@@ -106,3 +115,15 @@ def test_a_table_remembered_from_an_earlier_life_fences_too() -> None:
     told.take(of(3, 9), of(4, 1), of(4, 2))
     assert [reason for reason, _ in told.refusals] == ["stale", "stale"]
     assert told.generations == [2]
+
+
+def test_what_was_refused_stays_so_when_the_remembered_table_comes_into_force() -> None:
+    """Else a router that starts in a restored cluster would look as if it had taken what it was offered."""
+    told: list[str] = []
+    fence = Fence(lambda table: told.append(f"obeys {table.generation}"), lambda reason, _: told.append(reason))
+    fence.remember(of(7, 31))
+    fence.take(Offer(of(2, 12).to_text()))
+    fence.fall_back(of(7, 31))
+    assert told == ["stale", "obeys 31", STILL]
+    fence.take(Offer(of(7, 31).to_text()))
+    assert told == ["stale", "obeys 31", STILL, "obeys 31"]

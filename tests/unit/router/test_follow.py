@@ -14,6 +14,7 @@ import uvloop
 from arbiter.kubeapi import watching
 from arbiter.router import follow as following
 from arbiter.router import kept_routes
+from arbiter.router.fence import STILL
 from arbiter.router.follow import Source, follow
 from arbiter.router.kept_routes import FILE, Kept
 from tests.unit.core import route_examples
@@ -329,7 +330,8 @@ def test_what_was_refused_before_a_restart_is_refused_after_it(
             async with router.running():
                 await until(lambda: len(router.told) == 2)
                 assert sorted(router.told, key=str) == [(OLD, "http://10.0.0.1:8080"), 7]
-                assert [each for each, _ in router.refusals] == [reason]
+                assert [each for each, _ in router.refusals] == [reason, STILL]
+                assert router.refusals[0][1] == router.refusals[1][1]
 
     run(story())
 

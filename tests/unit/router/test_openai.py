@@ -10,10 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arbiter.api.localmodel import EngineType
+from arbiter.router.anthropic import ERROR_LIMIT, MessageRefused
 from arbiter.router.call import parse
 from arbiter.router.openai import StreamPassing
 from arbiter.router.reader import WholePassing
 from arbiter.router.refusal import Refusal
+from arbiter.router.sse import OverlongEventError
 from arbiter.router.translation import reader, upstream
 from tests.unit.core.route_examples import backend
 from tests.unit.router.translations import TIMES, call, chat, cuts, facts, read, recorded
@@ -294,13 +296,14 @@ def test_the_answer_decides_how_it_is_read(fields: dict[str, Any], want: type, *
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/api/chat"])
-def test_an_event_that_does_not_end_is_an_error(path: str) -> None:
+def test_an_event_that_does_not_end_is_not_kept_for_ever(path: str) -> None:
     """A stream that only grows would fill the router's memory."""
     asked = call(path, {"model": "chat", "stream": True, "messages": [{}]})
     passing = reader(asked, streamed=True, status=200, times=TIMES)
-    for _ in range(5):
+    for _ in range(4):
+        assert passing.feed(b"x" * (1 << 20), 0.0) == b""
+    with pytest.raises(OverlongEventError):
         passing.feed(b"x" * (1 << 20), 0.0)
-    assert passing.error == "an event of the engine's does not end"
 
 
 def test_parts_of_a_system_text_are_looked_at_too() -> None:
@@ -361,3 +364,28 @@ def test_an_error_event_of_messages_is_told() -> None:
     passing = reader(asked, streamed=True, status=200, times=TIMES)
     read(passing, b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"full"}}\n\n')
     assert (passing.error, passing.complete) == ("full", False)
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "message"),
+    [
+        (b'{"error":{"code":500,"message":"no pictures","type":"server_error"}}', "api_error", "no pictures"),
+        (b'{"error":"no pictures"}', "api_error", "no pictures"),
+        (b"<html>", "api_error", "<html>"),
+        (b"", "api_error", "the engine answered 500"),
+        (b'{"error":{"message":"%b"}}' % (b"x" * ERROR_LIMIT), "api_error", '{"error":{"message":"' + "x" * 479),
+    ],
+)
+def test_an_error_of_an_engine_gets_the_anthropic_form(body: bytes, kind: str, message: str) -> None:
+    """llama-server answers messages as Anthropic does, and errors to them as OpenAI does."""
+    got = json.loads(read(MessageRefused(500), *[body[at : at + 4096] for at in range(0, len(body), 4096)]))
+    assert got == {"type": "error", "error": {"type": kind, "message": message}}
+
+
+def test_an_error_that_has_the_anthropic_form_passes_as_it_is() -> None:
+    """Ollama answers so, with more in it than the form asks for; only a refusal of messages is looked at."""
+    body = b'{"type": "error", "error": {"type": "not_found_error", "message": "no"}, "request_id": "req_1"}'
+    messages = call("/v1/messages", {"model": "chat", "max_tokens": 1, "messages": []})
+    assert read(reader(messages, streamed=False, status=404, times=TIMES), body[:20], body[20:]) == body
+    assert isinstance(reader(messages, streamed=False, status=200, times=TIMES), WholePassing)
+    assert isinstance(reader(chat(), streamed=False, status=404, times=TIMES), WholePassing)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from arbiter.core.routes import Auth, Limits, RouteTable
+from arbiter.core.routes import Auth, Hold, Limits, RouteTable, Target
 from arbiter.core.traffic import Side
 from arbiter.router import metric_families as families
 from arbiter.router.keys import KeyFile, line_of
-from tests.unit.router.routing import CHAT, ask, new, old, request, running, table_of, task_of
+from tests.unit.router.routing import CHAT, ask, backend_of, new, old, request, running, table_of, task_of
 from tests.unit.router.stand_in import TOKENS, Does, stand_in
 from tests.unit.router.wire.loopback import dialled, on_both_loops, until
 
@@ -95,6 +96,38 @@ async def test_what_was_dropped_is_said() -> None:
         assert reply.headers["x-arbiter-dropped"] == "(other), n_discard"
         assert "x-evil" not in reply.headers
         assert router.meter.value(families.DROPPED_FIELDS, ("chat",)) == 2
+
+
+@on_both_loops
+async def test_swap_in_flight_is_told_with_each_answer() -> None:
+    """Whoever sees another tone of voice can find out why."""
+    async with stand_in("a") as engine:
+        task = replace(task_of(old(engine)), swap="assistant-chat-1")
+        async with running(table_of(task)) as router:
+            for stream in (True, False):
+                assert (await ask(router.port, request(stream=stream))).headers["x-arbiter-swap"] == "assistant-chat-1"
+            router.router.obey(table_of(task_of(old(engine)), generation=2))
+            assert "x-arbiter-swap" not in (await ask(router.port, request())).headers
+
+
+def test_key_sees_the_models_that_it_may_use(keys: Path) -> None:
+    """In every list; the others do not exist for it."""
+
+    @on_both_loops
+    async def check() -> None:
+        async with (
+            stand_in("a") as engine,
+            running(table_of(task_of(old(engine)), task_of(old(engine), name="code")), keys=KeyFile(keys)) as router,
+        ):
+            for name, want in (("all", ["chat", "code"]), ("coder", ["code"])):
+                key = b"x-api-key: %b.%b" % (name.encode(), SECRET.encode())
+                get = b"GET %b HTTP/1.1\r\nhost: a\r\nconnection: close\r\n" + key + b"\r\n\r\n"
+                models = json.loads((await ask(router.port, get % b"/v1/models")).body)["data"]
+                tags = json.loads((await ask(router.port, get % b"/api/tags")).body)["models"]
+                assert [each["id"] for each in models] == [each["name"] for each in tags] == want
+            assert engine.asked == []
+
+    check()
 
 
 @on_both_loops
@@ -231,6 +264,33 @@ async def test_running_streams_end_where_they_began_when_the_table_is_replaced()
 
 
 @on_both_loops
+async def test_streams_go_on_when_their_endpoints_are_no_longer_listed() -> None:
+    """A pod that ends finishes its answers; who comes meanwhile waits, or is refused where nobody may wait."""
+    count = 40
+    task = task_of(Target(Side.OLD, backend_of(service="model"), 100), hold=Hold(1, 10.0))
+    async with stand_in("a") as engine, running(table_of(task)) as router:
+        engine.usual = Does.HALF_NOW
+        router.router.place("model", [engine.url])
+        streams = [asyncio.ensure_future(ask(router.port, request(stream=True))) for _ in range(count)]
+        await until(lambda: len(engine.asked) == count)
+
+        router.router.place("model", [])
+        waits = asyncio.ensure_future(ask(router.port, request(stream=True)))
+        await until(lambda: router.meter.value(families.HELD_NOW, ("chat",)) == 1)
+        assert (await ask(router.port, request(stream=True))).status == 503
+        assert len(engine.asked) == count
+        engine.go.set()
+        replies = await asyncio.gather(*streams)
+        router.router.place("model", [engine.url])
+
+        assert {(each.status, each.whole, each.body.endswith(b"[DONE]\n\n")) for each in (*replies, await waits)} == {
+            (200, True, True)
+        }
+        assert (router.tally().ok, router.tally().routed) == (count + 1, count + 1)
+        assert router.requests() == {("chat", "old", "ok"): count + 1, ("chat", "", "held-out"): 1}
+
+
+@on_both_loops
 async def test_slow_client_holds_up_its_engine_and_not_our_memory() -> None:
     """What it does not read is not read from the engine either."""
     async with stand_in("a", Does.FLOOD) as engine, running(table_of(task_of(old(engine)))) as router:
@@ -275,6 +335,7 @@ def test_body_may_be_as_long_as_the_table_says_and_no_longer(path: bytes, key: s
     [
         pytest.param(b"{", "invalid_json", id="half"),
         pytest.param(b"[]", "invalid_json", id="no-object"),
+        pytest.param(b'{"model": "chat"} {}', "invalid_json", id="two-objects"),
         pytest.param(b"\xff\xfe", "invalid_json", id="not-utf-8"),
         pytest.param(b"[" * 100_000, "invalid_json", id="deep"),
         pytest.param(b'{"model": 1}', "missing_model", id="model-is-a-number"),

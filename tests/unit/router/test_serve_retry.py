@@ -134,6 +134,32 @@ async def test_fallback_is_never_silent() -> None:
 
 
 @on_both_loops
+async def test_next_fallback_serves_when_the_first_is_not_ready() -> None:
+    """They are tried in their order."""
+    async with (
+        stand_in("a", Does.FAIL) as bad,
+        stand_in("spare") as spare,
+        running(table_of(task_of(old(bad), fallback=[backend_of(service="none"), backend_of(spare)]))) as router,
+    ):
+        reply = await ask(router.port, request())
+
+        assert (reply.status, reply.headers["x-arbiter-model"]) == (200, "model-spare")
+        assert router.requests() == {("chat", "fallback", "ok"): 1}
+
+
+@on_both_loops
+async def test_fallback_is_no_further_attempt() -> None:
+    """A request that has failed as often as it may is not given to the last model that is well."""
+    async with stand_in("a") as a, stand_in("b") as b, stand_in("c") as c, stand_in("d") as d, stand_in("e") as spare:
+        for each in (a, b, c, d):
+            each.usual = Does.FAIL
+        async with running(table_of(task_of(old(a, b, c, d), fallback=[backend_of(spare)]))) as router:
+            assert (await ask(router.port, request())).status == 500
+            assert failed(router.tally(), Cause.SERVER_ERROR, ATTEMPTS)
+            assert spare.asked == []
+
+
+@on_both_loops
 async def test_request_takes_a_bounded_number_of_endpoints_along() -> None:
     """A request that makes an engine fail must not go through the whole pool."""
     async with (
@@ -182,6 +208,43 @@ def test_rejection_passes_through_and_is_not_tried_again(path: bytes, where: tup
             assert (tally.routed, tally.rejected, tally.failures) == (1, 1, 0)
             assert router.requests() == {("chat", "new", "rejected"): 1}
             assert other.asked == []
+
+    check()
+
+
+@pytest.mark.parametrize(
+    ("does", "status"), [pytest.param(Does.UNABLE, 501, id="501"), pytest.param(Does.BLIND, 500, id="no pictures")]
+)
+@pytest.mark.parametrize("path", [CHAT, b"/api/chat", b"/v1/messages"])
+def test_engine_that_cannot_do_what_it_is_asked_has_not_failed(path: bytes, does: Does, status: int) -> None:
+    """Else five such requests would keep everybody away from it; another model may be able to, so it is asked."""
+
+    @on_both_loops
+    async def check() -> None:
+        async with (
+            stand_in("a") as engine,
+            stand_in("b") as other,
+            running(
+                table_of(task_of(new(engine)), task_of(new(engine, weight=90), old(other, weight=10), name="both"))
+            ) as router,
+        ):
+            for _ in range(9):
+                engine.script.append(does)
+                reply = await ask(router.port, request(path, stream=False))
+                assert reply.status == status
+                assert "support" in str(reply.fields["error"])
+            engine.script.append(does)
+            assert (await ask(router.port, request(CHAT, model="both", stream=False))).status == 200
+            assert (await ask(router.port, request(CHAT, stream=False))).status == 200, "no breaker is open"
+
+            tally = router.tally(Side.NEW)
+            assert (tally.routed, tally.rejected, tally.failures) == (10, 9, 0)
+            assert router.requests() == {
+                ("chat", "new", "rejected"): 9,
+                ("both", "old", "ok"): 1,
+                ("chat", "new", "ok"): 1,
+            }
+            assert len(other.asked) == 1
 
     check()
 

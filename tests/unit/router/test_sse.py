@@ -28,6 +28,13 @@ def test_joined_what_comes_out_is_what_went_in(stream: bytes, data: st.DataObjec
         assert b"".join(events(each)) == each
 
 
+@pytest.mark.parametrize("line", [b"\n", b"\r\n"], ids=["LF", "CR-LF"])
+def test_beginning_of_an_event_is_given_as_it_stands(line: bytes) -> None:
+    """A stream may break off in it, and what had come is for the client."""
+    whole, begun = b"data: 1" + line + line, b"data: 2" + line
+    assert list(events(whole + begun)) == [whole, begun]
+
+
 @pytest.mark.parametrize(
     ("event", "want"),
     [

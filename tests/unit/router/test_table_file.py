@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 import pytest
+from asyncinotify import Inotify
 
 from arbiter.router import table_file
 from arbiter.router.fence import Offer
@@ -17,6 +19,8 @@ from tests.unit.router.router_examples import table
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from pathlib import Path
+
+    from asyncinotify import Mask, Watch
 
     from arbiter.core.routes import RouteTable
 
@@ -61,14 +65,72 @@ def replaced(path: Path, text: str) -> None:
     new.replace(path)
 
 
-def test_a_file_that_is_replaced_is_seen_within_a_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_is_replaced_is_obeyed_at_the_kernels_notice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without one look at the clock's time: after the first table there is none for an hour."""
+
+    async def story() -> None:
+        path, followed = tmp_path / "routes.json", Followed()
+        path.write_text(table(1).to_text())
+        monkeypatch.setattr(table_file, "LOOK_S", 3600.0)
+        following = asyncio.create_task(followed.follow(path))
+        await until(lambda: followed.tables)
+        await asyncio.sleep(0.05)  # the folder is watched by then
+        replaced(path, table(2).to_text())
+        await until(lambda: len(followed.tables) == 2)
+        path.write_text(table(3).to_text())
+        await until(lambda: len(followed.tables) == 3)
+        following.cancel()
+        assert followed.generations == [1, 2, 3]
+        assert followed.refusals == []
+
+    run(story())
+
+
+def test_a_notice_of_another_file_does_not_make_half_a_table_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An editor's backup or a neighbour's file may be closed while ours is being written."""
+
+    async def story() -> None:
+        path, followed = tmp_path / "routes.json", Followed()
+        path.write_text(table(1).to_text())
+        monkeypatch.setattr(table_file, "LOOK_S", 3600.0)
+        following = asyncio.create_task(followed.follow(path))
+        await until(lambda: followed.tables)
+        await asyncio.sleep(0.05)  # the folder is watched by then
+        text = table(2).to_text()
+        with path.open("w") as file:
+            for end in (100, len(text) - 1):
+                file.write(text[file.tell() : end])
+                file.flush()
+                (tmp_path / "neighbour").write_text("{}")
+                await asyncio.sleep(0.05)
+            assert followed.generations == [1]
+            file.write(text[-1])
+        await until(lambda: len(followed.tables) == 2)
+        following.cancel()
+        assert followed.refusals == []
+
+    run(story())
+
+
+def test_a_file_is_seen_soon_where_there_are_no_notices(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """Counted in looks at the file, because time would be the machine's: two must do, and one may be under way."""
     looks: list[Path] = []
     stamp = table_file._stamp  # noqa: SLF001  counts the looks
+    caplog.set_level("INFO")
 
     def counted(path: Path) -> object:
         looks.append(path)
         return stamp(path)
+
+    class NoMoreWatches:
+        def __init__(self) -> None:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     async def story() -> None:
         path, followed = tmp_path / "routes.json", Followed()
@@ -81,9 +143,43 @@ def test_a_file_that_is_replaced_is_seen_within_a_moment(tmp_path: Path, monkeyp
         following.cancel()
         assert followed.generations == [1, 2]
 
+    monkeypatch.setattr(table_file, "Inotify", NoMoreWatches)
+    monkeypatch.setattr(table_file, "WATCH_AGAIN_S", 0.01)
     run(story())
     assert len(looks) <= 3
     assert 2 * table_file.LOOK_S <= 0.05
+    assert caplog.text.count("cannot be watched, only looked at 40 times a second") == 1
+
+
+def test_a_folder_that_comes_late_or_is_replaced_is_watched_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A volume may be mounted after the start, and a deployment may move whole folders."""
+    folder = tmp_path / "routes"
+    looked: list[object] = []
+    monkeypatch.setattr(table_file, "WATCH_AGAIN_S", 0.005)
+
+    class Counted(Inotify):
+        def add_watch(self, path: os.PathLike[str] | bytes | str, mask: Mask) -> Watch:
+            watch = super().add_watch(path, mask)
+            looked.append(path)
+            return watch
+
+    monkeypatch.setattr(table_file, "Inotify", Counted)
+
+    async def story() -> None:
+        path, followed = folder / "routes.json", Followed()
+        following = asyncio.create_task(followed.follow(path))
+        await until(lambda: followed.refusals)
+        for generation in (1, 2):
+            folder.mkdir()
+            await until(lambda: len(looked) == generation)  # noqa: B023  awaited in this turn
+            path.write_text(table(generation).to_text())
+            await until(lambda: followed.generations[-1:] == [generation])  # noqa: B023  as above
+            folder.rename(tmp_path / str(generation))
+        following.cancel()
+
+    run(story())
 
 
 def test_the_links_of_a_mounted_config_map_are_followed(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from arbiter.router import workers
 from arbiter.router.accounting import Ledger, Outcome
 from arbiter.router.admin import Standing
 from arbiter.router.metric_families import DURATION, IN_FLIGHT, LOST, WORKER_EXITS, WORKERS
-from arbiter.router.metrics import Meter
+from arbiter.router.metrics import FORGET_S, Meter
 from arbiter.router.worker_books import Merged
 from arbiter.router.workers import MESSAGE_BYTES, Channel, Parent, Reporter, bind
 from tests.unit.router.router_examples import START_MS, table
@@ -179,6 +179,16 @@ def test_prometheus_keeps_what_a_dead_worker_counted_and_counts_what_was_lost() 
     assert total.histogram(DURATION, DURATIONS).count == 4
     assert (total.value(LOST, ("chat", "old")), total.value(LOST, ("chat", "new"))) == (1, 1)
     assert (total.value(WORKER_EXITS), total.value(WORKERS), total.value(IN_FLIGHT, ("chat", "old"))) == (1, 1, 0)
+
+
+def test_metrics_of_a_model_that_left_the_table_are_forgotten_after_a_while() -> None:
+    """Also those that a dead worker left: swaps go on for months, and each brings a model."""
+    merged = Merged("pod/1")
+    Worker(merged, 0).obey(1).serve(101.0, 3).tell(102.0)
+    merged.leave(0, START_MS + 3_000, told_all=True)
+    for now, want in ((0.0, 3), (FORGET_S, 3), (FORGET_S + 1.0, 0)):
+        merged.retain({"chat": {"another"}}, now)
+        assert merged.metrics().histogram(DURATION, DURATIONS).count == want
 
 
 def test_a_worker_that_ended_in_order_leaves_no_hole() -> None:

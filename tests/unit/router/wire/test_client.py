@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from typing import TYPE_CHECKING
 
 import pytest
 
+from arbiter.router.wire import client
 from arbiter.router.wire.broken import Broken, Fault
 from arbiter.router.wire.client import Pool
 from arbiter.router.wire.limits import PoolLimits
+from tests.unit.router.certificate import made_certificate
 from tests.unit.router.wire.loopback import Answer, Engine, asked, engine, on_both_loops, pool_of, until
 
 if TYPE_CHECKING:
     from asyncio import StreamReader, StreamWriter
+    from collections.abc import Iterator
+    from pathlib import Path
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 CHUNKS = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -689,3 +694,48 @@ async def test_a_connection_that_never_comes_is_given_up() -> None:
     for each in (listener, *filling):
         each.close()
     assert broken.value.fault is Fault.CONNECT
+
+
+@pytest.fixture
+def trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, Path]]:
+    """A certificate for localhost and its key; the environment says that it is an authority."""
+    certificate, key = made_certificate(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    client._trusted.cache_clear()  # noqa: SLF001  what is kept for the life of a process must not outlive this test
+    yield certificate, key
+    client._trusted.cache_clear()  # noqa: SLF001  as above
+
+
+def test_engines_behind_tls_share_the_roots_that_the_environment_names(
+    trusted: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To read them for each connection would hold up every other request for 30 ms, after each stream anew."""
+    ours = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    ours.load_cert_chain(*trusted)
+    make, made = ssl.create_default_context, list[ssl.SSLContext]()
+
+    def making() -> ssl.SSLContext:
+        made.append(make())
+        return made[-1]
+
+    monkeypatch.setattr(ssl, "create_default_context", making)
+
+    @on_both_loops
+    async def check() -> None:
+        engine_of_tls = Engine()
+
+        async def serve(reader: StreamReader, writer: StreamWriter) -> None:
+            await once(engine_of_tls, reader, writer)
+            writer.close()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=ours)
+        port = server.sockets[0].getsockname()[1]
+        for _ in range(2):
+            pool = Pool(f"https://localhost:{port}")
+            answers = [await asked(pool) for _ in range(2)]
+            assert [answer.body for answer in answers] == [b"ok", b"ok"]
+            pool.close()
+        server.close()
+
+    check()
+    assert len(made) == 1

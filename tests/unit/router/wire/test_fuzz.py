@@ -28,6 +28,7 @@ def test_a_short_run_finds_nothing(module: object) -> None:
     assert findings(module, 400) == []
 
 
+@pytest.mark.sources
 def test_the_run_catches_a_lax_chunk_size(monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that cannot find a planted fault says nothing by finding none."""
     monkeypatch.setattr(chunked, "SIZE_LINE", re.compile(rb" ?([0-9A-Fa-f]{1,8})(?:;[^\r\n]*)?"))
@@ -48,6 +49,7 @@ def test_the_second_reader_alone_refuses_a_lax_chunk_size(monkeypatch: pytest.Mo
     assert requests.ours([data])[:2] == ([], 400)
 
 
+@pytest.mark.sources
 def test_the_run_catches_half_an_answer_that_is_told_as_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     """The worst that a pool can do."""
     monkeypatch.setattr(AnswerReader, "ends_with_connection", lambda _: True)

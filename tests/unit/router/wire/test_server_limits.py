@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
 from arbiter.router.wire.limits import Limits
 from arbiter.router.wire.server import Server
+from tests.unit.router.certificate import made_certificate
 from tests.unit.router.wire.loopback import dialled, echo, on_both_loops, sent, serving, until
 from tests.unit.router.wire.strict_requests import CHUNKED, GET, POST
 
@@ -210,13 +210,7 @@ async def test_a_server_that_was_never_used_ends_at_once() -> None:
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A certificate for localhost and its key, for this run."""
-    folder = tmp_path_factory.mktemp("tls")
-    key, cert = folder / "key.pem", folder / "cert.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    command += ["-keyout", str(key), "-out", str(cert), "-days", "2", "-subj", "/CN=localhost"]
-    command += ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
-    subprocess.run(command, check=True, capture_output=True)  # noqa: S603  openssl with our own arguments
-    return cert, key
+    return made_certificate(tmp_path_factory.mktemp("tls"))
 
 
 def test_tls_serves_streams_and_refusals(certificate: tuple[Path, Path]) -> None:
