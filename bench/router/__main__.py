@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from bench.router import figures
 from bench.router.figures import CONNECTIONS, Endurance, Result, Sample
 from bench.router.load import request
-from bench.router.peers import BENCH_VENV, ROOT, Upstream, peers
+from bench.router.peers import BENCH_VENV, ROOT, Upstream, like_the_images, peers
 from bench.router.processes import cores, free_port, memory, pinned, processor_s, running, tree
 
 if TYPE_CHECKING:
@@ -210,12 +210,13 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, help="turns of each peer")
     parser.add_argument("--rate", type=float, default=500.0, help="requests a second of the latency measurement")
     parser.add_argument("--venv", type=Path, default=BENCH_VENV, help="where the peers that are wheels live")
+    parser.add_argument("--python", type=Path, default=like_the_images(), help="runs ours; as the image's by default")
     return parser.parse_args()
 
 
 def _chosen(arguments: argparse.Namespace) -> list[Peer]:
     """The peers to measure; one that was asked for by name and is missing is an error, any other is only told."""
-    known = peers(arguments.venv)
+    known = peers(arguments.venv, arguments.python)
     if unknown := set(arguments.peer or ()) - {peer.name for peer in known}:
         raise SystemExit(f"no peer {', '.join(sorted(unknown))}; there are {', '.join(peer.name for peer in known)}")
     chosen = []
@@ -264,6 +265,10 @@ def main() -> int:
         figures.endurance_table(results, many),
     ):
         print(f"\n{table}")
+    print(flush=True)
+    if any(peer.name == "arbiter" for peer in chosen):
+        changes = ("--changes", "20" if quick else "40")
+        subprocess.run((sys.executable, "-m", "bench.router.arrival", *changes), cwd=ROOT, check=True)  # noqa: S603  ours
     print(f"\n{figures.last_line(results, direct)}")
     return 0
 

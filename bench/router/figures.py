@@ -96,7 +96,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _spread(values: Sequence[float], scale: float, unit: str) -> str:
+def spread(values: Sequence[float], scale: float, unit: str) -> str:
+    """The median, and how far the values lie apart."""
     low, middle, high = (f(values) * scale for f in (min, statistics.median, max))
     return f"{_digits(middle)} {unit}" + (f" ({_digits(low)} to {_digits(high)})" if len(values) > 1 else "")
 
@@ -113,7 +114,7 @@ def plain_table(results: Sequence[Result]) -> str:
     header += ["errors"]
     rows = []
     for each in results:
-        cpu = _spread([sample.cpu_s for sample in each.samples], 1e6, "µs") if each.name != "direct" else ""
+        cpu = spread([sample.cpu_s for sample in each.samples], 1e6, "µs") if each.name != "direct" else ""
         full = [
             f"{each.full(n, 0):,.0f}, {each.full(n, 1) * 1e3:.2f} ms, {each.full(n, 2) * 1e3:.2f} ms"
             for n in CONNECTIONS
@@ -165,7 +166,7 @@ def endurance_table(results: Sequence[Result], said: str) -> str:
         switch = ["", ""]
         if end.obeyed_s:
             late = [max(pair) for pair in zip(end.obeyed_s, end.strayed_s, strict=True)]
-            switch = [_spread(late, 1e3, "ms"), str(sum(end.switch_errors.values()))]
+            switch = [spread(late, 1e3, "ms"), str(sum(end.switch_errors.values()))]
         rows.append(
             [f"{each.name}: {end.open} open", errors, f"{end.events_per_s:,.0f}", f"{end.core:.0%}", memory, *switch]
         )

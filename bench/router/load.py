@@ -289,22 +289,39 @@ async def streams(port: int, number: int, shape: tuple[int, int], seconds: float
 
 
 async def weights(port: int, file: str, flips: list[tuple[str, str]], hup: int) -> dict[str, Any]:
-    """Replace a peer's table under requests of four connections; each table sends all to the side named with it.
+    """Replace a peer's table in its file; see `switched`."""
 
-    Gives, for each table after the first, the seconds from its replacement to when the first request that obeyed it
-    was sent, and to when the last that did not was; and what went wrong.
+    def replaced(table: str) -> float:
+        beside = Path(f"{file}.next")
+        beside.write_text(table)
+        beside.replace(file)
+        at = time.perf_counter()
+        if hup:
+            os.kill(hup, signal.SIGHUP)
+        return at
+
+    return await switched(port, flips, replaced)
+
+
+async def switched(port: int, flips: list[tuple[str, str]], change: Callable[[str], float]) -> dict[str, Any]:
+    """Give a peer new tables under requests of four connections; each table sends all to the side named with it.
+
+    `change` hands over a table and gives the moment at which it had arrived. The result has, for each table after the
+    first, the seconds from then to when the first request that obeyed it was sent, to when it was answered, and to
+    when the last that did not obey was sent; and what went wrong. Requests count that were sent from then on.
     """
     errors: Counter[str] = Counter()
-    answers: list[tuple[float, bytes]] = []
+    answers: list[tuple[float, float, bytes]] = []
     data = request(port)
     over = False
 
     def answered(client: Client) -> None:
         if client.status != 200:
             errors[f"status {client.status}"] += 1
-        answers.append((client.sent, client.side))
+        now = time.perf_counter()
+        answers.append((client.sent, now, client.side))
         if not over:
-            client.send(data, time.perf_counter())
+            client.send(data, now)
 
     def broke(client: Client) -> None:
         if not over:
@@ -312,24 +329,26 @@ async def weights(port: int, file: str, flips: list[tuple[str, str]], hup: int) 
             again = asyncio.get_running_loop().create_task(connect(port, 1, lambda: Client(answered, broke)))
             again.add_done_callback(lambda task: task.result()[0].send(data, time.perf_counter()))
 
-    for client in await connect(port, 4, lambda: Client(answered, broke)):
+    clients = await connect(port, 4, lambda: Client(answered, broke))
+    for client in clients:
         client.send(data, time.perf_counter())
-    first, last, beside = [], [], Path(f"{file}.next")
+    first, done, last = [], [], []
     for flip, (side, table) in enumerate(flips):
-        beside.write_text(table)  # noqa: ASYNC240  this process does nothing else then
         answers.clear()
-        beside.replace(file)  # noqa: ASYNC240  the moment that is measured
-        at = time.perf_counter()
-        if hup:
-            os.kill(hup, signal.SIGHUP)
+        at = change(table)
         await asyncio.sleep(0.5 + 0.013 * (flip % 7))
-        obeyed = [sent - at for sent, by in answers if by.decode() == side and sent >= at]
-        strayed = [sent - at for sent, by in answers if by.decode() != side and sent >= at]
+        obeyed = [(sent - at, answer - at) for sent, answer, by in answers if by.decode() == side and sent >= at]
+        strayed = [sent - at for sent, _, by in answers if by.decode() != side and sent >= at]
         if flip:
-            first.append(min(obeyed, default=float("inf")))
+            errors["not obeyed before the next one"] += not obeyed
+            sent_s, answered_s = min(obeyed, default=(math.inf, math.inf))
+            first.append(sent_s)
+            done.append(answered_s)
             last.append(max(strayed, default=0.0))
     over = True
-    return {"first": first, "last": last, "errors": dict(errors)}
+    for client in clients:
+        client.transport.abort()
+    return {"first": first, "answered": done, "last": last, "errors": dict(+errors)}
 
 
 def main() -> None:

@@ -7,9 +7,11 @@ do is said with it: nginx and Envoy do not read the body, so they know neither m
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +28,13 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 BENCH_VENV = ROOT / ".cache" / "bench-venv"
 """Where the peers that come as wheels live, made from bench/requirements-router.lock."""
+
+COMPILED = ROOT / ".cache" / "compiled"
+"""Our package as the image ships it, with its hot modules compiled."""
+
+
+_MAIN = "import sys; from arbiter.cli.main import main; sys.exit(main())"
+"""The program `arbiter`, for any Python."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +85,13 @@ class Peer:
     version: Callable[[], str]
 
 
-def peers(venv: Path = BENCH_VENV) -> tuple[Peer, ...]:
-    """All peers, ours first."""
-    ours = Path(sys.executable).with_name("arbiter")
+def peers(venv: Path, python: Path) -> tuple[Peer, ...]:
+    """All peers, ours first.
+
+    Args:
+        venv: where those that come as wheels live.
+        python: runs ours; of the same minor version as this one.
+    """
     nginx = Path(_nginx_program()).exists()
 
     def wheel(program: str) -> str:
@@ -92,7 +105,8 @@ def peers(venv: Path = BENCH_VENV) -> tuple[Peer, ...]:
     return (
         Peer(
             "arbiter", "parses the body, weighted choice, full accounting and metrics",
-            "" if ours.exists() else f"{ours} is not there: make install", _arbiter, lambda: __version__,
+            "" if COMPILED.exists() else f"{COMPILED} is not there: make compiled",
+            _with(_arbiter, python), lambda: f"{__version__}, compiled, on {_python_version(python)}",
         ),
         Peer(
             "nginx", "weighted choice; does not read the body",
@@ -111,6 +125,23 @@ def peers(venv: Path = BENCH_VENV) -> tuple[Peer, ...]:
             wheel("litellm"), _with(_litellm, venv), version("litellm"),
         ),
     )  # fmt: skip
+
+
+def like_the_images() -> Path:
+    """Debian's own Python, as the image has it, where it is there in the version that runs this; else this one.
+
+    How Python itself was compiled matters: Debian's is optimized with a profile and at link time, and one that a
+    version manager builds on the spot usually is neither.
+    """
+    found = shutil.which("python3", path="/usr/bin")
+    this = f"Python {sys.version_info.major}.{sys.version_info.minor}."
+    return Path(found) if found and this in _python_version(Path(found)) else Path(sys.executable)
+
+
+def _python_version(python: Path) -> str:
+    said = subprocess.run((python, "--version"), capture_output=True, text=True, check=True)  # noqa: S603  as told
+    whose = "Debian's " if python.parent == Path("/usr/bin") else ""
+    return whose + said.stdout.strip()
 
 
 def _nginx_program() -> str:
@@ -137,16 +168,16 @@ def route_table(upstream: Upstream, new: int, generation: int) -> str:
     return RouteTable(1, generation, 15_000, {"chat": task}, Limits(), None).to_text()
 
 
-def _arbiter(folder: Path, upstream: Upstream) -> Launch:
+def _arbiter(folder: Path, upstream: Upstream, python: Path) -> Launch:
     file, port = folder / "routes.json", free_port()
     file.write_text(route_table(upstream, 50, 1))
-    program = Path(sys.executable).with_name("arbiter")
-    command = (program, "router", "--routes", file, "--port", port, "--admin-port", free_port())
+    command = (python, "-c", _MAIN, "router", "--routes", file, "--port", port, "--admin-port", free_port())
 
     def table(new: bool, generation: int) -> str:  # noqa: FBT001  the one thing that changes
         return route_table(upstream, 100 * new, generation)
 
-    return Launch(tuple(map(str, command)), port, file=file, table=table)
+    path = os.pathsep.join((str(COMPILED), sysconfig.get_path("purelib")))  # with what others made for us
+    return Launch(tuple(map(str, command)), port, {"PYTHONPATH": path}, file, table)
 
 
 def _nginx(folder: Path, upstream: Upstream) -> Launch:
