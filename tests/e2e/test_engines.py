@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from devcluster.images.recipes import reference
-from tests.e2e.engines import engine, llama_server, model_volume
+from tests.e2e.engines import llama_server, ollama_server
 from tests.e2e.running import RESTRICTED, Cluster, said
 
 if TYPE_CHECKING:
@@ -30,17 +30,6 @@ QUESTION = {
     "seed": 1,
     "max_tokens": 24,
 }
-
-
-def ollama() -> list[dict[str, Any]]:
-    """Give an Ollama that has a model file at hand and none in its store."""
-    mounts = [("model", "/model"), ("store", "/models")]
-    container = {
-        "image": reference("ollama"),
-        "volumeMounts": [{"name": name, "mountPath": path} for name, path in mounts],
-    }
-    volumes = [model_volume("smollm2"), {"name": "store", "emptyDir": {}}]
-    return engine("ollama", 11434, "/api/version", container, volumes)
 
 
 def ask(url: str, body: dict[str, Any]) -> bytes:
@@ -91,7 +80,7 @@ def test_ollama_creates_a_model_from_a_file_and_completes_a_chat(
     count: Callable[[str], None],
 ) -> None:
     """Asked in its own protocol and in OpenAI's, a real Ollama answers with the same model."""
-    url = start(ollama())
+    url = start(ollama_server("smollm2"))
     count("engines started")
     inside = ("-n", namespace, "exec", "--stdin", "deployment/ollama", "--")
     # One thread, or it counts the machine's processors and waits for time slices that its limit does not give.
