@@ -9,6 +9,9 @@ The type says who can mend it, so that a caller can decide without reading the m
       + UnreachableError  nobody answered, or with an error of its own; time mends it, so ask again
       + DeniedError       it does not let us; the cluster's administrator mends it, with credentials or a role
       + RejectedError     it cannot answer such a question; another version of it or of Arbiter mends it
+      + ConflictError     an object is not as it was when we looked; look again and decide anew
+      + NotOursError      an object of that name belongs to somebody else; a person renames or deletes one of the two
+      + DeposedError      we no longer lead; end the process at once, another one goes on
 
 A message is one sentence that a person can act on. Nothing else is raised across rooms.
 """
@@ -71,3 +74,19 @@ class RejectedError(ClusterError):
         """Keep the status, which says whether anything is wrong at all."""
         super().__init__(message)
         self.status = status
+
+
+class ConflictError(ClusterError):
+    """An object is not as it was when we looked: changed, replaced, made or removed meanwhile.
+
+    Nothing was overwritten. A request that was sent twice, because the first answer was lost, may end so though the
+    first one was carried out: looking again shows it.
+    """
+
+
+class NotOursError(ClusterError):
+    """An object of that name exists and is not controlled by the one for which we write. It was not touched."""
+
+
+class DeposedError(ClusterError):
+    """The Lease could not be renewed in time, or another process holds it: nothing may be written any more."""

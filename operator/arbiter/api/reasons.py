@@ -82,6 +82,158 @@ class ReasonCode(StrEnum):
     SuccessBelowActive = "SuccessBelowActive"
     """The candidate's success rate on record is too far below the active model's."""
 
+    Serving = "Serving"
+    """A model that has answered serves, and the routers send requests to it."""
+
+    Managed = "Managed"
+    """The pool has no routers of its own: its models are kept ready, and nobody is let in."""
+
+    Suspended = "Suspended"
+    """The pool is suspended: everything stays as it is until `suspend` is false again."""
+
+    ScaledToZero = "ScaledToZero"
+    """The pool asks for no engine pods, so nothing can serve until `replicas` is raised."""
+
+    SwapRequested = "SwapRequested"
+    """Another model is asked for than serves. What serves goes on serving until it is swapped."""
+
+    NewRevision = "NewRevision"
+    """The active model would run otherwise if it were started now: its source, image or settings moved on. What serves
+    goes on serving as it was started."""
+
+    ModelDeleted = "ModelDeleted"
+    """The LocalModel of what serves is gone. It serves on as it was started."""
+
+    DeprecatedInUse = "DeprecatedInUse"
+    """A model serves that should no longer be used."""
+
+    WeightsMoved = "WeightsMoved"
+    """The shared engine had to fetch a model again and got other weights than were resolved, because its tag moved."""
+
+    FallbackNotReady = "FallbackNotReady"
+    """A model of the task's fallback list cannot serve now, so it would not stand in."""
+
+    PreloadNotReady = "PreloadNotReady"
+    """A model that should be loaded beforehand is not."""
+
+    PodsMissing = "PodsMissing"
+    """Fewer engine pods than asked for are ready; those that are serve."""
+
+    FrozenFormLost = "FrozenFormLost"
+    """What a serving revision runs is no longer on record; it is left as it stands, and cannot be made anew."""
+
+    ModelNotFound = "ModelNotFound"
+    """The task asks for a LocalModel that is not in the namespace."""
+
+    NothingToChoose = "NothingToChoose"
+    """The task leaves the model to Arbiter, and no LocalModel may be chosen."""
+
+    ChosenByName = "ChosenByName"
+    """The task leaves the model to Arbiter, and nothing is known of its models yet, so the first by name was taken."""
+
+    ModelNotReady = "ModelNotReady"
+    """The LocalModel cannot be run; its own conditions say why."""
+
+    ModelNotRunnable = "ModelNotRunnable"
+    """The pool and the LocalModel contradict each other, so no engine can be made for the two."""
+
+    EngineApplied = "EngineApplied"
+    """The engine has just been asked for."""
+
+    EngineStarting = "EngineStarting"
+    """The engine's pods start."""
+
+    WaitingForGPU = "WaitingForGPU"
+    """Nodes would take the engine's pod, but none has enough GPUs free, or large enough ones."""
+
+    WaitingForNode = "WaitingForNode"
+    """No node may take the engine's pod: labels, taints or readiness stand against it."""
+
+    WaitingForMemory = "WaitingForMemory"
+    """Nodes would take the engine's pod, but none has enough memory free."""
+
+    PodsRefused = "PodsRefused"
+    """The cluster does not let the engine's pods be made, for a quota or a rule of the namespace."""
+
+    ImageNotPulled = "ImageNotPulled"
+    """A node cannot get an image of the engine's pod."""
+
+    EngineMisconfigured = "EngineMisconfigured"
+    """The engine's container cannot be made: something that its pod names is missing or wrong."""
+
+    EngineCrashed = "EngineCrashed"
+    """The engine ends right after its start, again and again."""
+
+    FetchFailed = "FetchFailed"
+    """The weights could not be brought to the node."""
+
+    Downloading = "Downloading"
+    """The weights are on their way to the node."""
+
+    StartedTooSlowly = "StartedTooSlowly"
+    """The engine is not ready after its startup deadline."""
+
+    PodEvicted = "PodEvicted"
+    """The engine's pod was thrown off its node; another one starts."""
+
+    LoadingModel = "LoadingModel"
+    """The shared engine fetches or loads the model."""
+
+    LoadFailed = "LoadFailed"
+    """The shared engine could not fetch or load the model."""
+
+    WaitingForRoom = "WaitingForRoom"
+    """The shared engine holds as many models as it may, and none of them may go."""
+
+    WaitingForAnswer = "WaitingForAnswer"
+    """The engine is up and is being asked for one token."""
+
+    NoAnswer = "NoAnswer"
+    """The engine is up and did not give one token when it was asked."""
+
+    RoutersStarting = "RoutersStarting"
+    """No router of the pool is ready yet."""
+
+    RoutersBehind = "RoutersBehind"
+    """A router does not obey the newest routes yet."""
+
+    RoutesRefused = "RoutesRefused"
+    """A router refused the newest routes."""
+
+    NameTaken = "NameTaken"
+    """An object of somebody else has a name that the pool or model needs. It is left alone."""
+
+    RoutesOvertaken = "RoutesOvertaken"
+    """Routers obey routes of a later leader than this one, or of before a restored backup; nothing is written until
+    this leader has made sure that it leads."""
+
+    SourceResolved = "SourceResolved"
+    """The source was found, and is known by a digest."""
+
+    ExternalServer = "ExternalServer"
+    """The model runs at a server elsewhere, so there is nothing to resolve; each pool asks it before it serves."""
+
+    Resolving = "Resolving"
+    """The source is being asked what it holds."""
+
+    ResolveFailed = "ResolveFailed"
+    """The source could not be asked; it is tried again."""
+
+    SourceInvalid = "SourceInvalid"
+    """The spec cannot mean anything; the message names the field and what would be right."""
+
+    SourceNotFound = "SourceNotFound"
+    """The source knows no such model, tag, revision or file."""
+
+    AccessDenied = "AccessDenied"
+    """The source does not let us: the pull secret is missing, wrong or not enough."""
+
+    SourceUnusable = "SourceUnusable"
+    """The source answered, and what it holds cannot be served as it is."""
+
+    Runnable = "Runnable"
+    """The model can be run: its source was found, and what runs it is known."""
+
 
 class ConditionType(StrEnum):
     """What a condition is about. Ready and Resolved always stand; the others stand only while they are True."""

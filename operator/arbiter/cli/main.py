@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from arbiter import __version__
-from arbiter.cli import crds, router
+from arbiter.cli import crds, fetch, operator, router
 from arbiter.errors import ArbiterError
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ def parser() -> argparse.ArgumentParser:
     way.add_argument("--print", action="store_true", help="print the definitions, for `kubectl apply -f -`")
     generate.add_argument("--root", type=Path, default=Path(), help="the checkout to write to (default: this folder)")
     generate.set_defaults(run=crds.run)
+    fetch.add(commands)
+    operator.add(commands)
     router.add(commands)
     return top
 

@@ -15,7 +15,8 @@ import os
 import socket
 import ssl
 from contextlib import aclosing, asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlencode
 
 import aiohttp
@@ -26,7 +27,7 @@ from kubernetes.aio.config import ConfigException, load_kube_config
 from kubernetes.aio.config.incluster_config import InClusterConfigLoader
 
 import arbiter
-from arbiter.errors import DeniedError, InvalidInputError, RejectedError, UnreachableError
+from arbiter.errors import ConflictError, DeniedError, InvalidInputError, RejectedError, UnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
@@ -42,6 +43,9 @@ CONNECT_S = 10.0
 
 UNKNOWN = 401
 """The status by which the API server says that it does not know who asks."""
+
+UNTYPED = "failed to create typed patch object"
+"""In an error 500: what was applied has a field that its kind does not have. Time does not mend that one."""
 
 ANSWER_S = 60.0
 """Seconds for a whole answer: the API server itself gives up after 60."""
@@ -61,6 +65,42 @@ _UNREADABLE = (ConfigException, OSError, ValueError, KeyError, TypeError, yaml.Y
 
 class ExpiredError(UnreachableError):
     """The resource version that was asked for is no longer kept (410): list again. It never leaves this room."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked of the API server, with all that it needs to be asked once more.
+
+    Attributes:
+        method: GET, POST, PUT, PATCH or DELETE.
+        path: of the objects, or of the one.
+        query: the part behind the question mark.
+        body: what is sent along; `None` for nothing.
+        content: in which form, as a media type. It is JSON always; the type says what the server shall do with it.
+        seconds: how long its whole answer may take.
+    """
+
+    method: str
+    path: str
+    query: Mapping[str, str]
+    body: Mapping[str, Any] | None = None
+    content: str = "application/json"
+    seconds: float = field(default_factory=lambda: ANSWER_S)
+
+    def __str__(self) -> str:
+        """As it stands in messages."""
+        return f"{self.method} {self.path}"
+
+
+class Asking(Protocol):
+    """Whatever gets a whole answer to a request: a `Connection`, or one that asks again."""
+
+    async def ask(self, request: Request) -> dict[str, Any]:
+        """Give the answer, which is an object.
+
+        Raises:
+            ClusterError: there was none.
+        """
 
 
 class _Client(RESTClientObject):
@@ -123,13 +163,13 @@ class Connection:
         if client is not None:
             await client.close()
 
-    async def read(self, path: str, query: Mapping[str, str]) -> dict[str, Any]:
-        """Ask for one whole JSON answer.
+    async def ask(self, request: Request) -> dict[str, Any]:
+        """Ask for one whole JSON answer, or for a change, whose answer is the object as it is now stored.
 
         Raises:
-            ClusterError: there was none.
+            ClusterError: there was none. After an `UnreachableError` a change may have been made all the same.
         """
-        async with self._answer(path, query, ANSWER_S) as answer:
+        async with self._answer(request) as answer:
             body = await answer.read()
         return parsed(body)
 
@@ -144,20 +184,19 @@ class Connection:
         Raises:
             ClusterError: there was no answer, or it broke off.
         """
-        async with self._answer(path, query, seconds) as answer, aclosing(_lines(answer.content)) as lines:
+        async with (
+            self._answer(Request("GET", path, query, seconds=seconds)) as answer,
+            aclosing(_lines(answer.content)) as lines,
+        ):
             yield lines
 
     @asynccontextmanager
-    async def _answer(
-        self, path: str, query: Mapping[str, str], seconds: float
-    ) -> AsyncGenerator[aiohttp.ClientResponse, None]:
+    async def _answer(self, request: Request) -> AsyncGenerator[aiohttp.ClientResponse, None]:
         """The head of a good answer. Errors of the one who reads its body are named here too."""
         client = await self._opened()
         try:
-            times = aiohttp.ClientTimeout(total=seconds, sock_connect=CONNECT_S)
-            url = f"{client.configuration.host}{path}?{urlencode(query)}"
             headers = await self._headers(client)
-            async with (await _asked(client, url, headers, times)).response as answer:
+            async with (await _asked(client, request, headers)).response as answer:
                 if answer.status == UNKNOWN:
                     await self._forget(client)  # not for a missing right: others' questions are on the way here too
                 if answer.status >= 400:
@@ -167,10 +206,10 @@ class Connection:
             await self._forget(client)
             raise DeniedError(f"the API server's certificate is not trusted: {error.certificate_error}") from error
         except TimeoutError as error:
-            raise UnreachableError(f"the API server did not answer GET {path} in time") from error
+            raise UnreachableError(f"the API server did not answer {request} in time") from error
         except (aiohttp.ClientError, OSError) as error:
             said = str(error) or type(error).__name__
-            raise UnreachableError(f"the API server did not answer GET {path}: {said}") from error
+            raise UnreachableError(f"the API server did not answer {request}: {said}") from error
 
     async def _opened(self) -> _Client:
         async with self._opening:
@@ -200,9 +239,14 @@ class Connection:
         return {"accept": "application/json", "user-agent": f"arbiter/{arbiter.__version__}", **known}
 
 
-async def _asked(client: _Client, url: str, headers: dict[str, str], times: aiohttp.ClientTimeout) -> RESTResponse:
+async def _asked(client: _Client, request: Request, headers: dict[str, str]) -> RESTResponse:
+    times = aiohttp.ClientTimeout(total=request.seconds, sock_connect=CONNECT_S)
+    url = f"{client.configuration.host}{request.path}?{urlencode(request.query)}"
+    headers = {**headers, "Content-Type": request.content}
     try:
-        return await client.request("GET", url, headers=headers, _request_timeout=times)  # type: ignore[no-untyped-call,no-any-return]  # the library's
+        return await client.request(  # type: ignore[no-untyped-call,no-any-return]  # the library's
+            request.method, url, headers=headers, body=request.body, _request_timeout=times
+        )
     except (aiohttp.ClientError, OSError):
         raise  # among them the error of a certificate, which is a ValueError too
     except (AssertionError, RuntimeError, ValueError) as error:
@@ -225,7 +269,9 @@ def parsed(data: bytes) -> dict[str, Any]:
     return found
 
 
-def failure(status: int, body: bytes, retry_after: str = "") -> DeniedError | RejectedError | UnreachableError:
+def failure(
+    status: int, body: bytes, retry_after: str = ""
+) -> ConflictError | DeniedError | RejectedError | UnreachableError:
     """Which error an HTTP status of the API server is. Its message is taken from the Status object in the body."""
     said = body[:300].decode(errors="replace").strip()
     with suppress(UnreachableError):
@@ -236,9 +282,9 @@ def failure(status: int, body: bytes, retry_after: str = "") -> DeniedError | Re
             return ExpiredError(message)
         case 401 | 403:
             return DeniedError(message)
-        case 408 | 429:
-            return UnreachableError(message, _seconds(retry_after))
-        case _ if status >= 500:
+        case 409:
+            return ConflictError(message)
+        case _ if status in (408, 429) or (status >= 500 and UNTYPED not in said):
             return UnreachableError(message, _seconds(retry_after))
         case _:
             return RejectedError(message, status)

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from arbiter.errors import RejectedError, UnreachableError
-from arbiter.kubeapi.connection import ExpiredError
+from arbiter.kubeapi.connection import ExpiredError, Request
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from arbiter.kubeapi.connection import Connection
+    from arbiter.kubeapi.connection import Asking
     from arbiter.kubeapi.resources import Resource, Selection
 
 PAGE = 500
@@ -31,38 +31,38 @@ class Listed:
     version: str
 
 
-async def get(connection: Connection, resource: Resource, namespace: str | None, name: str) -> dict[str, Any] | None:
+async def get(asking: Asking, resource: Resource, namespace: str | None, name: str) -> dict[str, Any] | None:
     """One object; `None` when there is none of that name.
 
     Raises:
         ClusterError: the API server did not say.
     """
     try:
-        return await connection.read(resource.path(namespace, name), {})
+        return await asking.ask(Request("GET", resource.path(namespace, name), {}))
     except RejectedError as error:
         if error.status == 404:
             return None
         raise
 
 
-async def list_all(connection: Connection, selection: Selection) -> Listed:
+async def list_all(asking: Asking, selection: Selection) -> Listed:
     """All objects of a selection, as they stood at one moment.
 
     Raises:
         ClusterError: the API server did not say.
     """
     try:
-        return await _pages(connection, selection, PAGE)
+        return await _pages(asking, selection, PAGE)
     except ExpiredError:
         # Reading the pages took longer than the server keeps that moment, so ask for everything at once.
-        return await _pages(connection, selection, 0)
+        return await _pages(asking, selection, 0)
 
 
-async def _pages(connection: Connection, selection: Selection, page: int) -> Listed:
+async def _pages(asking: Asking, selection: Selection, page: int) -> Listed:
     items: list[Mapping[str, Any]] = []
     query = {**selection.query, "limit": str(page)} if page else selection.query
     while True:
-        answer = await connection.read(selection.path, query)
+        answer = await asking.ask(Request("GET", selection.path, query))
         metadata, found = answer.get("metadata"), answer.get("items")
         if not isinstance(metadata, dict) or not isinstance(found, list) or not metadata.get("resourceVersion"):
             raise UnreachableError(f"the API server's answer is no list of {selection}")

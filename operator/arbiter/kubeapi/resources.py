@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
+
+from arbiter.api.meta import GROUP, VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,11 +20,18 @@ class Resource:
         group: its API group; empty for the core one.
         version: of the group, such as `v1`.
         plural: its name in addresses, such as `configmaps`.
+        kind: its name in manifests, such as `ConfigMap`; empty where nobody needs it.
     """
 
     group: str
     version: str
     plural: str
+    kind: str = ""
+
+    @property
+    def api_version(self) -> str:
+        """How manifests name group and version."""
+        return f"{self.group}/{self.version}" if self.group else self.version
 
     def path(self, namespace: str | None = None, name: str | None = None) -> str:
         """Where it is found: all of a cluster, all of a namespace, or one by its name."""
@@ -27,8 +40,54 @@ class Resource:
         return f"{root}{within}/{self.plural}" + (f"/{quote(name, safe='')}" if name else "")
 
 
-CONFIG_MAPS = Resource("", "v1", "configmaps")
-ENDPOINT_SLICES = Resource("discovery.k8s.io", "v1", "endpointslices")
+LOCAL_MODELS = Resource(GROUP, VERSION, "localmodels", "LocalModel")
+MODEL_POOLS = Resource(GROUP, VERSION, "modelpools", "ModelPool")
+SWAP_POLICIES = Resource(GROUP, VERSION, "swappolicies", "SwapPolicy")
+MODEL_SWAPS = Resource(GROUP, VERSION, "modelswaps", "ModelSwap")
+TASK_PROFILES = Resource(GROUP, VERSION, "taskprofiles", "TaskProfile")
+
+CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
+NODES = Resource("", "v1", "nodes", "Node")
+PERSISTENT_VOLUME_CLAIMS = Resource("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim")
+PODS = Resource("", "v1", "pods", "Pod")
+SECRETS = Resource("", "v1", "secrets", "Secret")
+SERVICES = Resource("", "v1", "services", "Service")
+SERVICE_ACCOUNTS = Resource("", "v1", "serviceaccounts", "ServiceAccount")
+CONTROLLER_REVISIONS = Resource("apps", "v1", "controllerrevisions", "ControllerRevision")
+DEPLOYMENTS = Resource("apps", "v1", "deployments", "Deployment")
+JOBS = Resource("batch", "v1", "jobs", "Job")
+LEASES = Resource("coordination.k8s.io", "v1", "leases", "Lease")
+ENDPOINT_SLICES = Resource("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice")
+EVENTS = Resource("events.k8s.io", "v1", "events", "Event")
+NETWORK_POLICIES = Resource("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy")
+POD_DISRUPTION_BUDGETS = Resource("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget")
+ROLES = Resource("rbac.authorization.k8s.io", "v1", "roles", "Role")
+ROLE_BINDINGS = Resource("rbac.authorization.k8s.io", "v1", "rolebindings", "RoleBinding")
+
+OUR_KINDS = (LOCAL_MODELS, MODEL_POOLS, SWAP_POLICIES, MODEL_SWAPS, TASK_PROFILES)
+"""The five kinds that Arbiter defines."""
+
+APPLIED = (
+    CONFIG_MAPS,
+    SERVICES,
+    SERVICE_ACCOUNTS,
+    DEPLOYMENTS,
+    NETWORK_POLICIES,
+    POD_DISRUPTION_BUDGETS,
+    ROLES,
+    ROLE_BINDINGS,
+)
+"""What the operator keeps as a pool wants it: applied again whenever that changes."""
+
+CREATED = (JOBS, MODEL_SWAPS, TASK_PROFILES)
+"""What the operator makes once and never changes: a Job cannot be changed, and the others' specs are people's."""
+
+_BY_KIND = {(each.api_version, each.kind): each for each in (*APPLIED, *CREATED)}
+
+
+def resource_of(manifest: Mapping[str, Any]) -> Resource:
+    """Which kind of object a manifest of ours describes; one of `APPLIED` or `CREATED`."""
+    return _BY_KIND[manifest["apiVersion"], manifest["kind"]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,8 @@ class Asked:
     path: str
     query: dict[str, str]
     headers: dict[str, str]
+    method: str = "GET"
+    body: Any = None
 
     @property
     def watching(self) -> bool:
@@ -157,7 +159,9 @@ class ApiServer:
                     address = urlsplit(head[0].split(" ")[1])
                     fields = [each.split(": ", 1) for each in head[1:] if each]
                     headers = {name.lower(): value for name, value in fields}
-                    self.asked.append(Asked(address.path, dict(parse_qsl(address.query)), headers))
+                    sent = await reader.readexactly(int(headers.get("content-length", "0")))
+                    method, body = head[0].partition(" ")[0], json.loads(sent) if sent else None
+                    self.asked.append(Asked(address.path, dict(parse_qsl(address.query)), headers, method, body))
                     await self.answer(self.asked[-1], Answer(writer))
         finally:
             writer.transport.abort()

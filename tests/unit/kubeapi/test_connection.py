@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from arbiter.errors import ClusterError, DeniedError, InvalidInputError, RejectedError, UnreachableError
+from arbiter.errors import ClusterError, ConflictError, DeniedError, InvalidInputError, RejectedError, UnreachableError
 from arbiter.kubeapi import connection as connection_module
 from arbiter.kubeapi.access import router_rules
 from arbiter.kubeapi.connection import Connection
@@ -209,10 +209,12 @@ def test_a_connection_can_be_used_again_after_it_was_closed(tmp_path: Path) -> N
         (403, {"message": "you may not"}, DeniedError),
         (404, {"message": "no such kind"}, RejectedError),
         (408, "", UnreachableError),
+        (409, {"message": "it was changed"}, ConflictError),
         (410, "", UnreachableError),
         (422, "", RejectedError),
         (429, "", UnreachableError),
         (500, "<html>", UnreachableError),
+        (500, {"message": "failed to create typed patch object (a/b; /v1, Kind=ConfigMap): .dta"}, RejectedError),
         (503, {"message": "starting"}, UnreachableError),
         (200, "<html>", UnreachableError),
         (200, [], UnreachableError),

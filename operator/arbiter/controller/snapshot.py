@@ -1,0 +1,152 @@
+"""Puts together what is known of a pool or a model, from the caches alone.
+
+Rule: nobody is asked anything here, so a pass never waits before it decides; what is not known yet is None or absent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from arbiter.api.localmodel import EngineType
+from arbiter.controller.cache import POOL, models_named
+from arbiter.controller.queue import Subject
+from arbiter.core.manifests import names
+from arbiter.core.snapshot import EngineView, ModelSnapshot, PoolSnapshot, RouterView
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from arbiter.api.localmodel import LocalModel
+    from arbiter.api.modelpool import ModelPool
+    from arbiter.controller.cache import Cache
+    from arbiter.controller.jobs import Jobs
+    from arbiter.controller.observed import SeenPod
+    from arbiter.controller.scrape import Scrape
+    from arbiter.controller.tables import Tables
+    from arbiter.core.snapshot import OperatorSettings, PodView
+
+
+class Assembly:
+    """Everything that snapshots are made of."""
+
+    def __init__(self, cache: Cache, tables: Tables, scrape: Scrape, jobs: Jobs) -> None:
+        """Take what fills them."""
+        self._cache = cache
+        self._tables = tables
+        self._scrape = scrape
+        self._jobs = jobs
+
+    def pool(self, subject: Subject, settings: OperatorSettings) -> PoolSnapshot | None:
+        """What is known about a pool; None when it is gone."""
+        pool = self._cache.pools.get((subject.namespace, subject.name))
+        if pool is None:
+            return None
+        pods = self._cache.pods.by(subject)
+        return PoolSnapshot(
+            pool=pool,
+            models=self._cache.models_in(subject.namespace),
+            standing=self._cache.standing(subject),
+            engines=self._engines(pool, pods),
+            routers=self._routers(pods),
+            nodes=self._cache.nodes,
+            settings=settings,
+            jobs=self._jobs.results(subject),
+            table=self._tables.of(subject),
+        )
+
+    def model(self, subject: Subject, settings: OperatorSettings) -> ModelSnapshot | None:
+        """What is known about a LocalModel; None when it is gone."""
+        model = self._cache.models.get((subject.namespace, subject.name))
+        if model is None:
+            return None
+        resolvers = (pod for pod in self._cache.pods.by(subject) if pod.labels.get(names.COMPONENT) == names.RESOLVER)
+        return ModelSnapshot(
+            model=model,
+            standing=self._cache.standing(subject),
+            resolver=tuple(self._view(pod) for pod in _by_name(resolvers)),
+            used_by=self._used_by(model),
+            settings=settings,
+        )
+
+    def _engines(self, pool: ModelPool, pods: Iterable[SeenPod]) -> dict[str, EngineView]:
+        """The pool's engines by the name of their Deployment, those without pods included."""
+        name, count = pool.metadata.name, self._cache.ready_endpoints(pool.metadata.namespace)
+        grouped: dict[str, list[SeenPod]] = {
+            key.name: []
+            for key, standing in self._cache.standing(Subject(POOL, pool.metadata.namespace, name)).items()
+            if key.kind == "Deployment"
+            and standing.body["metadata"].get("labels", {}).get(names.COMPONENT) == names.ENGINES
+        }
+        for pod in pods:
+            if pod.labels.get(names.COMPONENT) == names.ENGINES:
+                grouped.setdefault(_engine_of(name, pod), []).append(pod)
+        return {engine: self._engine(engine, found, count(engine)) for engine, found in sorted(grouped.items())}
+
+    def _engine(self, name: str, pods: list[SeenPod], ready_endpoints: int) -> EngineView:
+        """One engine. Of a shared one, the newest pod that stays says what it holds."""
+        ordered = _by_name(pods)
+        staying = sorted((pod for pod in ordered if not pod.view.deleting), key=lambda pod: pod.view.created_at)
+        answer = self._scrape.engine(staying[-1]) if staying else None
+        return EngineView(
+            name=name,
+            pods=tuple(self._view(pod) for pod in ordered),
+            ready_endpoints=ready_endpoints,
+            loaded=None if answer is None else answer.loaded,
+            stored=None if answer is None else dict(answer.stored),
+        )
+
+    def _routers(self, pods: Iterable[SeenPod]) -> tuple[RouterView, ...]:
+        return tuple(self._router(pod) for pod in _by_name(pods) if pod.labels.get(names.COMPONENT) == names.ROUTER)
+
+    def _router(self, pod: SeenPod) -> RouterView:
+        answered = self._scrape.router(pod)
+        if answered is None:
+            return RouterView(pod.view)
+        answer, read_at = answered
+        return RouterView(
+            pod=pod.view,
+            epoch=answer.epoch,
+            generation=answer.generation,
+            hash=answer.hash,
+            fence=None if answer.fence is None else answer.fence.epoch,
+            refused=answer.refused,
+            read_at=read_at,
+            in_flight=dict(answer.in_flight),
+        )
+
+    def _view(self, pod: SeenPod) -> PodView:
+        """A pod, with how far its download is."""
+        told = self._scrape.fetch(pod)
+        return pod.view if told is None else replace(pod.view, fetched=told.fetched, fetching=told.fetching)
+
+    def _used_by(self, model: LocalModel) -> dict[str, tuple[str, ...]]:
+        """The tasks that use a model, by pool: those that name it, and those that it serves."""
+        name = model.metadata.name
+        found = {}
+        for pool in self._cache.pools.by(model.metadata.namespace):
+            if name in models_named(pool):
+                found[pool.metadata.name] = _tasks_of(pool, name)
+        return dict(sorted(found.items()))
+
+
+def _tasks_of(pool: ModelPool, model: str) -> tuple[str, ...]:
+    wished = {task.name for task in pool.spec.tasks if model in {task.model, *task.candidates, *task.fallback}}
+    serving = {
+        task.name
+        for task in pool.status.tasks
+        if any(side is not None and side.model == model for side in (task.active, task.candidate))
+    }
+    return tuple(sorted(wished | serving))
+
+
+def _engine_of(pool: str, pod: SeenPod) -> str:
+    """The name of the Deployment that an engine's pod belongs to."""
+    revision = pod.labels.get(names.REVISION)
+    if revision is None or pod.labels.get(names.ENGINE) == EngineType.Ollama.value:
+        return names.shared_engine_name(pool)
+    return names.engine_name(pool, revision)
+
+
+def _by_name(pods: Iterable[SeenPod]) -> list[SeenPod]:
+    return sorted(pods, key=lambda pod: pod.view.name)

@@ -1,0 +1,242 @@
+"""Decides for each task what serves it and why it stands so.
+
+Rule: a revision becomes active once it has answered, and stays so whatever the spec asks for next: an edit of the
+model, a new revision, or a LocalModel that went is reported and changes nothing. What a person should do stands in the
+message.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from arbiter.api.modelpool import Serving
+from arbiter.api.reasons import Reason, ReasonCode
+from arbiter.core.engine_health import STUCK
+from arbiter.core.needed import as_it_would_run
+from arbiter.core.readiness import view_of
+from arbiter.core.revisions import render_shared
+from arbiter.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from arbiter.api.modelpool import Task
+    from arbiter.core.needed import Needed, Wish
+    from arbiter.core.pool_facts import PoolFacts
+    from arbiter.core.readiness import Readiness
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a pass decided about one task.
+
+    Attributes:
+        task: its name.
+        active: what serves it; None when nothing does yet.
+        requested: the value of `model` that has been acted on.
+        candidate: what is being prepared.
+        reason: why it stands so.
+        served: something takes its requests: what is active, with servers that are up.
+        degraded: how it serves otherwise than it was asked to.
+        fallbacks: revisions that can stand in, in order.
+    """
+
+    task: str
+    active: Serving | None
+    requested: str | None
+    candidate: Serving | None
+    reason: Reason
+    served: bool
+    degraded: tuple[Reason, ...] = ()
+    fallbacks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What the outcomes follow from.
+
+    Attributes:
+        facts: of the pool.
+        needed: what it needs.
+        readiness: of each needed revision.
+        moved: revisions of the shared engine with other weights than were resolved.
+    """
+
+    facts: PoolFacts
+    needed: Needed
+    readiness: Mapping[str, Readiness]
+    moved: frozenset[str]
+
+
+def decide_task(prepared: Prepared, task: Task) -> Outcome:
+    """Decide about one task of the spec."""
+    active = prepared.facts.active.get(task.name)
+    if active is None:
+        return _prepare(prepared, task, prepared.needed.wishes[task.name])
+    return _keep(prepared, task, active)
+
+
+def _prepare(prepared: Prepared, task: Task, wish: Wish) -> Outcome:
+    if wish.revision is None:
+        reason = wish.problem or Reason(ReasonCode.ModelNotFound, f"{wish.model} cannot serve")
+        return Outcome(task.name, None, None, None, reason, served=False, fallbacks=_stand_ins(prepared, task))
+    ready = prepared.readiness[wish.revision]
+    if not ready.ready or prepared.facts.pool.spec.suspend:
+        return Outcome(
+            task.name, None, None, wish.serving, ready.reason, served=False, fallbacks=_stand_ins(prepared, task)
+        )
+    serving = Serving(model=wish.model, revision=wish.revision)
+    reason = _serves(serving) if wish.note is None else wish.note
+    degraded = tuple(_flaws(prepared, task, serving))
+    return Outcome(
+        task.name,
+        serving,
+        task.model,
+        None,
+        reason,
+        served=True,
+        degraded=degraded,
+        fallbacks=_stand_ins(prepared, task, serving),
+    )
+
+
+def _keep(prepared: Prepared, task: Task, active: Serving) -> Outcome:
+    told = prepared.facts.told.get(task.name)
+    before = None if told is None else told.requested
+    requested = task.model if task.model in {None, active.model} else before or active.model
+    ready = prepared.readiness.get(active.revision)
+    flaws = tuple(_flaws(prepared, task, active))
+    stand_ins = _stand_ins(prepared, task, active)
+    if ready is None and not _answers_somewhere(prepared.facts, active.revision):
+        reason, served = _down(prepared, flaws[0], stand_ins), False
+    elif ready is not None and not ready.up:
+        reason, served = _down(prepared, ready.reason, stand_ins), False
+    else:
+        reports = (*(flaw for flaw in flaws if flaw.code in _TELLS_ALL), *_reports(prepared, task, active), *flaws)
+        reason, served = next(iter(reports), _serves(active)), True
+    return Outcome(task.name, active, requested, None, reason, served, flaws, stand_ins)
+
+
+_TELLS_ALL = frozenset({ReasonCode.FrozenFormLost, ReasonCode.ModelDeleted, ReasonCode.WeightsMoved})
+"""Flaws that say more about a task than what is asked of it."""
+
+
+def _answers_somewhere(facts: PoolFacts, revision: str) -> bool:
+    """Whether what routers know of a revision takes requests, where its frozen form does not tell."""
+    backends = (each for task in facts.routed.values() for each in task.backends if each.revision == revision)
+    return any(each.service is None or view_of(facts, each.service).ready_endpoints > 0 for each in backends)
+
+
+def _serves(serving: Serving) -> Reason:
+    return Reason(ReasonCode.Serving, f"{serving.model} serves as revision {serving.revision}")
+
+
+def _down(prepared: Prepared, reason: Reason, stand_ins: tuple[str, ...]) -> Reason:
+    if not stand_ins:
+        return reason
+    model = prepared.needed.revisions[stand_ins[0]].model
+    return Reason(reason.code, f"{reason.message}; the fallback {model} answers meanwhile")
+
+
+def _reports(prepared: Prepared, task: Task, active: Serving) -> Iterator[Reason]:
+    """Say what is asked for, or would run now, and is left as it is."""
+    facts = prepared.facts
+    if task.model is not None and task.model != active.model:
+        found = as_it_would_run(facts, task.model)
+        problem = f"; {found.message}" if isinstance(found, Reason) else ""
+        yield Reason(
+            ReasonCode.SwapRequested,
+            f"{task.model} is requested, not yet swapped: {active.model} serves on{problem}",
+        )
+        return
+    now = as_it_would_run(facts, active.model)
+    if isinstance(now, Reason):
+        return
+    before = facts.frozen.get(active.revision)
+    if now.revision != active.revision:
+        moved = before is not None and before.digest != now.digest
+        what = "its source holds other weights by now" if moved else "its image or settings are others by now"
+        yield Reason(
+            ReasonCode.NewRevision,
+            f"{active.model} would run as revision {now.revision} if it were started now, because {what}; revision "
+            f"{active.revision} serves on",
+        )
+    elif now.shared and _shared_would_differ(facts):
+        yield Reason(
+            ReasonCode.NewRevision,
+            "the engine that the pool's Ollama models share would run otherwise if it were started now, because its "
+            "image or the pool's settings are others by now; it serves on as it is",
+        )
+
+
+def _shared_would_differ(facts: PoolFacts) -> bool:
+    try:
+        return facts.shared is not None and render_shared(facts.pool, facts.snapshot.settings) != facts.shared
+    except InvalidInputError:
+        return True
+
+
+def _flaws(prepared: Prepared, task: Task, active: Serving) -> Iterator[Reason]:
+    """Say how a task is served otherwise than it was asked for."""
+    facts, model = prepared.facts, prepared.facts.snapshot.models.get(active.model)
+    if active.revision in prepared.needed.lost:
+        yield Reason(
+            ReasonCode.FrozenFormLost,
+            f"ControllerRevision {facts.name}-{active.revision} of {active.model} is gone or cannot be read; "
+            "its engine is left as it stands and will not come back once deleted: request another model, or restore it",
+        )
+    if model is None or model.metadata.deletion_timestamp is not None:
+        yield Reason(
+            ReasonCode.ModelDeleted,
+            f"LocalModel {active.model} was deleted; revision {active.revision} serves on as it was started: request "
+            "another model, or create it again",
+        )
+    elif model.spec.deprecated is not None:
+        yield Reason(
+            ReasonCode.DeprecatedInUse,
+            f"{active.model} is deprecated and serves {task.name}: {model.spec.deprecated}"[:1024],
+        )
+    if active.revision in prepared.moved:
+        yield Reason(
+            ReasonCode.WeightsMoved,
+            f"the tag of {active.model} moved before its weights were fetched, so others serve than were resolved: "
+            "make a LocalModel for them, and keep weights in a claim (spec.cache)",
+        )
+    yield from _too_few_pods(prepared, active)
+    yield from _fallback_problems(prepared, task)
+
+
+def _too_few_pods(prepared: Prepared, active: Serving) -> Iterator[Reason]:
+    frozen = prepared.needed.revisions.get(active.revision)
+    if frozen is None or frozen.elsewhere or frozen.shared:
+        return
+    wanted = prepared.facts.pool.spec.replicas
+    ready = view_of(prepared.facts, frozen.engine_name(prepared.facts.name)).ready_endpoints
+    if 0 < ready < wanted:
+        yield Reason(ReasonCode.PodsMissing, f"{ready} of {wanted} engine pods of {active.model} are ready")
+
+
+def _fallback_problems(prepared: Prepared, task: Task) -> Iterator[Reason]:
+    """Say which fallback cannot stand in and will not without a person."""
+    for wish in prepared.needed.fallbacks[task.name]:
+        problem = wish.problem if wish.revision is None else prepared.readiness[wish.revision].reason
+        if problem is not None and (wish.revision is None or problem.code in STUCK):
+            yield Reason(
+                ReasonCode.FallbackNotReady,
+                f"the fallback {wish.model} of {task.name} cannot stand in: {problem.message}",
+            )
+
+
+def _stand_ins(prepared: Prepared, task: Task, active: Serving | None = None) -> tuple[str, ...]:
+    """Give the fallbacks that can answer. One that is routed already stays: routers pass over what is not ready."""
+    facts = prepared.facts
+    routed = facts.routed.get(task.name)
+    before = {backend.revision for backend in routed.fallback} if routed is not None else set()
+    found = [
+        wish.revision
+        for wish in prepared.needed.fallbacks[task.name]
+        if wish.revision is not None and (wish.revision in before or prepared.readiness[wish.revision].ready)
+    ]
+    kept = dict.fromkeys(revision for revision in found if active is None or revision != active.revision)
+    return tuple(kept)

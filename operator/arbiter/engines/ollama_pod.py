@@ -1,0 +1,85 @@
+"""Builds the pod of an Ollama server: one for all Ollama models of a pool.
+
+The rule: no model is named in it, so that a new model restarts nothing, and nothing in it decides which models stay in
+memory: the operator loads and unloads them by name.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from arbiter.api.localmodel import EngineType
+from arbiter.engines import pod_parts
+from arbiter.engines.runnable import EnginePod
+from arbiter.engines.weights import CACHE_FOLDER, kept_volume
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from arbiter.engines.runnable import EnginePlace, EngineSettings, RunnableModel
+
+PORT: Final = 11434
+"""Ollama's usual port."""
+
+_STORE: Final = "/models"
+
+_STARTUP_DEADLINE_S: Final = 300
+"""Seconds for the server itself: it starts without any model, and a slow disk is the only thing to wait for."""
+
+_MOST_MODELS: Final = 256
+"""Models loaded at once where the pool sets no bound: none in effect, since only memory counts then. Its own default is
+three for each GPU, and it would unload a model that serves to load a candidate."""
+
+
+def ollama_pod(place: EnginePlace, settings: EngineSettings, model: RunnableModel | None = None) -> EnginePod:
+    """Build the pod that all Ollama models of a pool share.
+
+    Args:
+        place: what the pool says.
+        settings: what the operator is set to.
+        model: the model that the revision is about; it changes `model_options` only.
+
+    Raises:
+        InvalidInputError: the pool asks for GPUs and no image can use them.
+    """
+    memory = None if place.capacity.memory is None else int(place.capacity.memory)
+    mount: dict[str, object] = {"name": "store", "mountPath": _STORE}
+    if place.cache is not None:
+        mount["subPath"] = f"{CACHE_FOLDER}/ollama"
+    container = {
+        "image": pod_parts.image_for(EngineType.Ollama, settings.ollama_image, None, place, settings),
+        "args": ["serve"],
+        "env": pod_parts.environment(_environment(place, settings)),
+        "ports": pod_parts.ports(PORT),
+        "resources": pod_parts.resources(settings.ollama_resources, memory, place.placement.gpus),
+        "volumeMounts": [mount, pod_parts.scratch_mount()],
+        **pod_parts.probes("/api/version", _STARTUP_DEADLINE_S),
+    }
+    spec = pod_parts.pod_spec(place, settings, container, None, [kept_volume("store", place)])
+    return EnginePod(spec, PORT, shared=True, model_options={} if model is None else model_options(model, settings))
+
+
+def model_options(model: RunnableModel, settings: EngineSettings) -> Mapping[str, object]:
+    """Give the runner options that a model is made with. A request cannot change them: each change would reload it."""
+    threads = pod_parts.threads(model.resources) or pod_parts.threads(settings.ollama_resources)
+    options = {"num_ctx": model.context_window, "num_thread": threads}
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _environment(place: EnginePlace, settings: EngineSettings) -> Mapping[str, str]:
+    return {
+        "HOME": pod_parts.SCRATCH,
+        "TMPDIR": pod_parts.SCRATCH,
+        "OLLAMA_HOST": f"0.0.0.0:{PORT}",
+        "OLLAMA_MODELS": _STORE,
+        # Neither its cloud's models nor its search; what is asked here stays here.
+        "OLLAMA_NO_CLOUD": "1",
+        # Pages in a browser have no business here, and it takes requests without an origin.
+        "OLLAMA_ORIGINS": "",
+        # Whatever no request names stays loaded until the operator unloads it.
+        "OLLAMA_KEEP_ALIVE": "-1",
+        "OLLAMA_MAX_LOADED_MODELS": str(place.capacity.max_loaded_models or _MOST_MODELS),
+        "OLLAMA_NUM_PARALLEL": str(settings.slots),
+        # At its start it else deletes what no model of its own names: here, what another server is just fetching.
+        "OLLAMA_NOPRUNE": "1",
+    }

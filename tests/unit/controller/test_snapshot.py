@@ -1,0 +1,268 @@
+"""Snapshots: everything that the caches know of a pool or a model, and None for what they do not."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from arbiter.controller.cache import Cache
+from arbiter.controller.jobs import HttpSending, Jobs
+from arbiter.controller.options import Options
+from arbiter.controller.scrape import Scrape
+from arbiter.controller.snapshot import Assembly
+from arbiter.controller.tables import Tables
+from arbiter.core.actions import ObjectKey
+from arbiter.core.manifests.routes import ROUTES_KEY
+from arbiter.core.snapshot import LoadedModel
+from arbiter.kubeapi.resources import CONFIG_MAPS, DEPLOYMENTS
+from tests.unit.controller.cluster_objects import MODEL, POOL, child, model, pod, pool
+from tests.unit.controller.test_answers import feed, routes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from arbiter.core.snapshot import ModelSnapshot, PoolSnapshot
+
+NOW = datetime(2026, 11, 21, 10, tzinfo=UTC)
+SETTINGS = Options().settings(epoch=5)
+ROUTER = {"arbiter.dev/pool": "assistant", "app.kubernetes.io/component": "router"}
+ENGINE = {
+    "arbiter.dev/pool": "assistant",
+    "app.kubernetes.io/component": "engine",
+    "arbiter.dev/revision": "0a0a0a0a0a",
+    "arbiter.dev/engine": "LlamaCpp",
+}
+SHARED = {"arbiter.dev/pool": "assistant", "app.kubernetes.io/component": "engine", "arbiter.dev/engine": "Ollama"}
+TARGET = {"side": "old", "weight": 100, "revision": "0a0a0a0a0a", "model": "m", "engine": "LlamaCpp", "service": "s"}
+TABLE = {
+    "version": 1,
+    "epoch": 3,
+    "generation": 17,
+    "sliceMs": 15000,
+    "tasks": {
+        "chat": {
+            "targets": [TARGET],
+            "fallback": [],
+            "hold": {"requests": 1, "ms": 1, "hopeless": ""},
+            "swap": "",
+            "capabilities": [],
+            "contextWindow": None,
+            "pins": {},
+        }
+    },
+    "limits": {"bodyBytes": 1, "headerMs": 1, "bodyMs": 1, "firstByteMs": 1, "idleMs": 1, "totalMs": 1},
+    "auth": None,
+}
+
+
+class Answers:
+    """What every server answers, by the end of its address."""
+
+    def __init__(self, **answers: bytes) -> None:
+        self.answers = answers
+        self.asked: list[str] = []
+
+    async def get(self, url: str) -> bytes:
+        """Give the answer, or none."""
+        self.asked.append(url)
+        name = url.rpartition("/")[2]
+        if name not in self.answers:
+            raise OSError(f"{url} does not answer")
+        return self.answers[name]
+
+
+class World:
+    """Caches, and what is made of them."""
+
+    def __init__(self, answers: Answers) -> None:
+        self.concerned: list[object] = []
+        self.cache = Cache(self.concerned.append)
+        self.tables = Tables(self.cache)
+        self.scrape = Scrape(self.cache, answers, self.tables, self.concerned.append)
+        jobs = Jobs(HttpSending(None), self.concerned.append, lambda: NOW)  # type: ignore[arg-type]  # nothing is sent
+        self.assembly = Assembly(self.cache, self.tables, self.scrape, jobs)
+
+    def pool(self) -> PoolSnapshot:
+        """The pool's snapshot."""
+        found = self.assembly.pool(POOL, SETTINGS)
+        assert found is not None
+        return found
+
+    def model(self) -> ModelSnapshot:
+        """The model's snapshot."""
+        found = self.assembly.model(MODEL, SETTINGS)
+        assert found is not None
+        return found
+
+
+def after(fill: Callable[[World], None], answers: Answers | None = None, asked: float = 0.0) -> World:
+    """A world that was filled, and whose servers were asked once."""
+
+    async def story() -> World:
+        world = World(answers or Answers())
+        fill(world)
+        task = asyncio.create_task(world.scrape.run(lambda: asked, lambda: NOW))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait({task})
+        return world
+
+    return asyncio.run(story())
+
+
+def put_pods(world: World, **labels: dict[str, str]) -> None:
+    """Pods by their names."""
+    for name, each in labels.items():
+        world.cache.pod_seen(("team", name), pod(name, each))
+
+
+def test_a_pool_that_is_gone_has_no_snapshot() -> None:
+    """Nor has a model."""
+    world = after(lambda _: None)
+    assert world.assembly.pool(POOL, SETTINGS) is None
+    assert world.assembly.model(MODEL, SETTINGS) is None
+
+
+def test_a_pool_of_which_nothing_else_is_known_yet() -> None:
+    """Nothing is there, and nothing is guessed."""
+    snapshot = after(lambda world: world.cache.pool_seen(("team", "assistant"), pool())).pool()
+    assert (snapshot.standing, snapshot.engines, snapshot.routers, snapshot.nodes) == ({}, {}, (), ())
+    assert (snapshot.table, snapshot.jobs, snapshot.settings.epoch) == (None, {}, 5)
+
+
+def fill(world: World) -> None:
+    """A pool that serves."""
+    world.cache.pool_seen(("team", "assistant"), pool())
+    world.cache.model_seen(("team", "smollm2"), model())
+    world.cache.child_seen(
+        CONFIG_MAPS, ("team", "assistant-routes"), child("assistant-routes", data={ROUTES_KEY: json.dumps(TABLE)})
+    )
+    name = "assistant-0b0b0b0b0b"
+    world.cache.child_seen(DEPLOYMENTS, ("team", name), child(name, labels={"app.kubernetes.io/component": "engine"}))
+    put_pods(world, e1=ENGINE, r1=ROUTER, r2=ROUTER, o1=SHARED)
+    labels = {"kubernetes.io/service-name": "assistant-0a0a0a0a0a", "arbiter.dev/pool": "assistant"}
+    metadata = {"name": "s", "namespace": "team", "labels": labels}
+    endpoint = {"addresses": ["10.244.0.7"], "conditions": {"ready": True}, "targetRef": {"name": "e1"}}
+    world.cache.slice_seen(("team", "s"), {"metadata": metadata, "endpoints": [endpoint]})
+
+
+def test_everything_that_is_known_of_a_pool() -> None:
+    """Engines by their Deployments, those without pods too; routers with what they said."""
+    answers = Answers(
+        routes=routes(),
+        slices=feed((17, "chat", "old", 3, 1)),
+        ps=b'{"models": [{"name": "arbiter/m:0a", "digest": "d", "size": 7}]}',
+        tags=b'{"models": [{"name": "arbiter/m:0a", "digest": "d"}]}',
+    )
+    world = after(fill, answers)
+    snapshot = world.pool()
+    assert set(snapshot.models) == {"smollm2"}
+    assert ObjectKey("ConfigMap", "assistant-routes") in snapshot.standing
+    assert snapshot.table is not None
+    assert snapshot.table.generation == 17
+    assert list(snapshot.engines) == ["assistant-0a0a0a0a0a", "assistant-0b0b0b0b0b", "assistant-ollama"]
+    serving, empty, shared = snapshot.engines.values()
+    assert ([each.name for each in serving.pods], serving.ready_endpoints, serving.loaded) == (["e1"], 1, None)
+    assert (empty.pods, empty.ready_endpoints) == ((), 0)
+    assert shared.loaded == (LoadedModel("arbiter/m:0a", "d", 7),)
+    assert shared.stored == {"arbiter/m:0a": "d"}
+    assert [router.pod.name for router in snapshot.routers] == ["r1", "r2"]
+    router = snapshot.routers[0]
+    assert (router.epoch, router.generation, router.hash, router.fence) == (3, 17, "9c0ffee123456789", 3)
+    assert (router.read_at, router.in_flight) == (NOW, {"0a0a0a0a0a": 2})
+    assert dict(world.scrape.fences())[POOL].generation == 17
+    assert world.concerned.count(POOL) >= 3
+
+
+def test_a_router_that_did_not_answer_has_said_nothing() -> None:
+    """And it is counted."""
+    world = after(fill)
+    assert [router.read_at for router in world.pool().routers] == [None, None]
+    assert [router.in_flight for router in world.pool().routers] == [None, None]
+    assert world.scrape.failures == 3
+    assert list(world.scrape.fences()) == []
+
+
+def test_a_download_is_shown_with_its_pod() -> None:
+    """As far as it says."""
+
+    def downloading(world: World) -> None:
+        world.cache.pool_seen(("team", "assistant"), pool())
+        status = {"phase": "Pending", "initContainerStatuses": [{"name": "fetch", "state": {"running": {}}}]}
+        body = pod("e1", ENGINE)
+        body["status"].update(status)
+        world.cache.pod_seen(("team", "e1"), body)
+
+    answers = Answers(progress=b'{"bytes": 5, "total": 10}')
+    (view,) = after(downloading, answers).pool().engines["assistant-0a0a0a0a0a"].pods
+    assert (view.fetched, view.fetching) == (5, 10)
+    assert answers.asked == ["http://10.244.0.7:9093/progress"]
+
+
+def test_a_model_knows_its_resolver_and_who_uses_it() -> None:
+    """By name, or because it serves."""
+
+    def used(world: World) -> None:
+        world.cache.model_seen(("team", "smollm2"), model())
+        world.cache.pool_seen(("team", "assistant"), pool())
+        status = {"tasks": [{"name": "code", "active": {"model": "smollm2", "revision": "0a0a0a0a0a"}}]}
+        tasks = [{"name": "code", "model": "gemma"}]
+        world.cache.pool_seen(("team", "other"), pool("other", status=status, tasks=tasks))
+        resolver = {"arbiter.dev/model": "smollm2", "app.kubernetes.io/component": "resolver"}
+        put_pods(world, resolve=resolver, engine={**ENGINE, "arbiter.dev/model": "smollm2"})
+
+    snapshot = after(used).model()
+    assert [each.name for each in snapshot.resolver] == ["resolve"]
+    assert snapshot.used_by == {"assistant": ("chat",), "other": ("code",)}
+
+
+def test_each_is_asked_in_its_own_rhythm() -> None:
+    """Often while a router obeys another table, seldom at rest, and ever more seldom in vain."""
+
+    async def story() -> list[int]:
+        now, counts = 0.0, []
+        hash_of = json.loads(json.dumps(TABLE))
+        answers = Answers(slices=feed())
+        world = World(answers)
+        world.cache.pool_seen(("team", "assistant"), pool())
+        put_pods(world, r1=ROUTER)
+        task = asyncio.create_task(world.scrape.run(lambda: now, lambda: NOW))
+
+        async def turns(seconds: int) -> int:
+            nonlocal now
+            before = sum(url.endswith("routes") for url in answers.asked)
+            for _ in range(seconds):
+                now += 1.0
+                await asyncio.sleep(0.001)
+                await asyncio.sleep(0.001)
+            return sum(url.endswith("routes") for url in answers.asked) - before
+
+        counts.append(await turns(64))
+        answers.answers["routes"] = routes()
+        counts.append(await turns(60))
+        body = child("assistant-routes", data={ROUTES_KEY: json.dumps(hash_of)})
+        world.cache.child_seen(CONFIG_MAPS, ("team", "assistant-routes"), body)
+        table = world.tables.of(POOL)
+        assert table is not None
+        answers.answers["routes"] = routes(table={"epoch": 3, "generation": 17, "hash": table.hash})
+        counts.append(await turns(90))
+        answers.answers["slices"] = feed((5, "chat", "old", 2, 1))
+        counts.append(await turns(60))
+        task.cancel()
+        await asyncio.wait({task})
+        return counts
+
+    import arbiter.controller.scrape as module  # noqa: PLC0415  its pace is changed for this alone
+
+    turn, module.TURN_S = module.TURN_S, 0.0
+    try:
+        in_vain, awaited, at_rest, draining = asyncio.run(story())
+    finally:
+        module.TURN_S = turn
+    assert 4 <= in_vain <= 8
+    assert 25 <= awaited <= 60
+    assert 2 <= at_rest <= 5
+    assert draining >= 15, "what is to go still has requests"
