@@ -39,6 +39,9 @@ LANES = 2
 GRACE = 10.0
 """Seconds that a stopped compiler has to take away its temporary files."""
 
+LOOK_S = 0.5
+"""Seconds of one wait for compilers: Python notices an interruption that comes just before a wait only at its end."""
+
 LAST_LINES = 12
 """As much of a failed build's output as is shown."""
 
@@ -188,9 +191,11 @@ class _Run:
         self._report(f"builds {len(self._programs)} programs into {cache()}")
         with ThreadPoolExecutor(LANES) as lanes:
             try:
-                done, _ = wait([lanes.submit(self._family, name) for name in families], return_when=FIRST_EXCEPTION)
-                for family in done:
-                    family.result()
+                waiting = {lanes.submit(self._family, name) for name in families}
+                while waiting:
+                    done, waiting = wait(waiting, LOOK_S, return_when=FIRST_EXCEPTION)
+                    for family in done:
+                        family.result()
             except BaseException:  # an interruption too: no compiler may outlive us
                 self._stop()
                 raise
