@@ -16,6 +16,7 @@ Value = TypeVar("Value")
 
 _NAME = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
 _DOMAIN = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
+_REGISTRY = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?(:[0-9]{1,5})?")
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,511}")
 
 
@@ -64,6 +65,14 @@ def read_name(text: str) -> str:
 def read_names(text: str) -> tuple[str, ...]:
     """Names, with commas between; empty for none."""
     return tuple(dict.fromkeys(read_name(name.strip()) for name in text.split(",") if name.strip()))
+
+
+def read_registries(text: str) -> tuple[str, ...]:
+    """Hosts of registries, each with its port if it has one, with commas between; empty for none."""
+    hosts = tuple(dict.fromkeys(host.strip() for host in text.split(",") if host.strip()))
+    if wrong := [host for host in hosts if _REGISTRY.fullmatch(host) is None]:
+        raise argparse.ArgumentTypeError(f"must be hosts such as registry.example:5000, not {wrong[0]!r}")
+    return hosts
 
 
 def read_domain(text: str) -> str:

@@ -50,6 +50,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     setting("llama_server_gpu_image", settings.read_image, "the same with GPUs; without it LlamaCpp is refused there")
     setting("ollama_gpu_image", settings.read_image, "the same with GPUs; without it Ollama is refused there")
     setting("pull_policy", _pull_policy, "when a node pulls images: Always, IfNotPresent or Never")
+    setting("plain_http", settings.read_registries, "registries of models that are asked without TLS, with commas")
     parser.set_defaults(run=run)
 
 

@@ -40,6 +40,7 @@ class Options:
         llama_server_gpu_image: of LlamaCpp engines that get GPUs; empty to refuse them there.
         ollama_gpu_image: of Ollama engines that get GPUs; the same.
         pull_policy: when a node pulls images.
+        plain_http: registries of models that are asked without TLS.
     """
 
     namespaces: tuple[str, ...] = ()
@@ -57,6 +58,7 @@ class Options:
     llama_server_gpu_image: str = ""
     ollama_gpu_image: str = ""
     pull_policy: PullPolicy = PullPolicy.IfNotPresent
+    plain_http: tuple[str, ...] = ()
 
     def settings(self, epoch: int) -> OperatorSettings:
         """What of it plans are made of.
@@ -73,4 +75,4 @@ class Options:
             gpu_images={engine: image for engine, image in gpus.items() if image},
             pull_policy=self.pull_policy,
         )
-        return OperatorSettings(self.image, engines, self.namespace, epoch, self.cluster_domain)
+        return OperatorSettings(self.image, engines, self.namespace, epoch, self.cluster_domain, self.plain_http)

@@ -190,6 +190,7 @@ class OperatorSettings:
         namespace: where the operator runs, for network policies.
         epoch: of this leadership: it goes into every table.
         cluster_domain: behind the names of Services.
+        plain_http: registries of models that are asked without TLS, as `host:port`.
     """
 
     image: str
@@ -197,6 +198,7 @@ class OperatorSettings:
     namespace: str
     epoch: int
     cluster_domain: str = "cluster.local"
+    plain_http: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

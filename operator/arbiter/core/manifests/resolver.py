@@ -48,6 +48,7 @@ def _pod(model: LocalModel, source: Source, settings: OperatorSettings) -> dict[
     volumes: list[dict[str, Any]] = [{"name": "scratch", "emptyDir": {}}]
     arguments = ["resolve", f"--source={source.uri}", f"--deadline={DEADLINE_S}s"]
     arguments.append("--termination-log=/dev/termination-log")
+    arguments += [f"--plain-http={registry}" for registry in settings.plain_http]
     if model.spec.sha256 is not None:
         arguments.append(f"--sha256={model.spec.sha256}")
     if isinstance(source, ClaimSource):
