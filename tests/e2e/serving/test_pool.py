@@ -28,7 +28,10 @@ REGISTRY = "10.89.0.2:5000"
 RELEASE = "arbiter"
 ASKED: dict[str, Any] = {
     "model": "chat",
-    "messages": [{"role": "user", "content": "What is the capital of France?"}],
+    "messages": [
+        {"role": "system", "content": "You are a helpful assistant."},
+        {"role": "user", "content": "What is the capital of France?"},
+    ],
     "temperature": 0,
     "max_tokens": 24,
 }
@@ -151,8 +154,14 @@ def test_an_edited_model_is_reported_and_nothing_restarts(there: Callable[..., s
 
 
 def test_a_deleted_pool_leaves_nothing(there: Callable[..., str]) -> None:
-    """Its objects go with it, by their owner references."""
+    """Its objects go with it, by their owner references; pods take the time that answers under way may need."""
     there("delete", "modelpool", "assistant", "--wait=true")
-    kinds = "deployments,services,configmaps,secrets,roles,rolebindings,serviceaccounts,controllerrevisions,pods"
+    kinds = "deployments,services,configmaps,secrets,roles,rolebindings,serviceaccounts,controllerrevisions"
     selector = "--selector=arbiter.dev/pool=assistant"
     assert wait_until(lambda: not there("get", kinds, selector, "--output=name").strip(), 90, pause=0.5)
+
+    def staying() -> list[str]:
+        items = json.loads(there("get", "pods", selector, "--output=json"))["items"]
+        return [item["metadata"]["name"] for item in items if "deletionTimestamp" not in item["metadata"]]
+
+    assert wait_until(lambda: not staying(), 60, pause=0.5), staying()
