@@ -138,6 +138,8 @@ def test_probes_say_what_is_missing() -> None:
             settings.read_image, "r.example:5000/a/b@sha256:00", "r.example:5000/a/b@sha256:00", id="an image"
         ),
         pytest.param(settings.read_domain, "cluster.local", "cluster.local", id="a domain"),
+        pytest.param(settings.read_registries, "a.example:5000, b,", ("a.example:5000", "b"), id="registries"),
+        pytest.param(settings.read_registries, "", (), id="no registries"),
     ],
 )
 def test_what_means_something_is_read(read: Callable[[str], object], text: str, want: object) -> None:
@@ -153,6 +155,7 @@ def test_what_means_something_is_read(read: Callable[[str], object], text: str, 
         pytest.param(settings.read_port, "-1", id="less than none"),
         pytest.param(settings.read_image, "a b", id="no image"),
         pytest.param(settings.read_domain, "..", id="no domain"),
+        pytest.param(settings.read_registries, "http://a.example", id="an address for a registry"),
     ],
 )
 def test_what_means_nothing_is_refused_with_what_would_be_right(read: Callable[[str], object], text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -226,3 +227,15 @@ def test_a_resolver_gets_what_its_source_asks_for(source: str, spec: dict[str, s
     assert mounted in pod["containers"][0]["args"]
     assert job["spec"]["backoffLimit"] == 0
     assert len(pod["volumes"]) == len(pod["containers"][0]["volumeMounts"])
+
+
+def test_a_resolver_asks_without_tls_only_where_the_operator_is_told_so() -> None:
+    """Its operator names the registries; a model cannot."""
+    model = cluster(SIX_LINES).models["smollm2"]
+    plain = replace(SETTINGS, plain_http=("registry.example:5000",))
+    told = [
+        resolver_job(model, read_source("smollm2", model.spec), settings)["spec"]["template"]["spec"]["containers"][0]
+        for settings in (SETTINGS, plain)
+    ]
+    asked = [[word for word in container["args"] if "plain-http" in word] for container in told]
+    assert asked == [[], ["--plain-http=registry.example:5000"]]
