@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from arbiter.api.localmodel import EngineType
 from arbiter.engines import pod_parts
+from arbiter.engines.draining import drain_once_idle
 from arbiter.engines.runnable import EnginePod
 from arbiter.engines.weights import weights
 
@@ -49,7 +50,9 @@ def llamacpp_pod(model: RunnableModel, place: EnginePlace, settings: EngineSetti
         "volumeMounts": [brought.mount, pod_parts.scratch_mount()],
         **pod_parts.probes("/health", model.startup_deadline_s),
     }
-    spec = pod_parts.pod_spec(place, settings, container, brought)
+    # An owner's image may hold a server and no shell.
+    drains = None if model.settings.image else drain_once_idle(port)
+    spec = pod_parts.pod_spec(place, settings, container, brought, drains=drains)
     return EnginePod(spec, port, progress_port=brought.progress_port)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from arbiter.api.localmodel import EngineType
 from arbiter.engines import pod_parts
+from arbiter.engines.draining import drain_once_idle
 from arbiter.engines.runnable import EnginePod
 from arbiter.engines.weights import CACHE_FOLDER, kept_volume
 
@@ -55,7 +56,8 @@ def ollama_pod(place: EnginePlace, settings: EngineSettings, model: RunnableMode
         "volumeMounts": [mount, pod_parts.scratch_mount()],
         **pod_parts.probes("/api/version", _STARTUP_DEADLINE_S),
     }
-    spec = pod_parts.pod_spec(place, settings, container, None, [kept_volume("store", place)])
+    store = kept_volume("store", place)
+    spec = pod_parts.pod_spec(place, settings, container, None, [store], drains=drain_once_idle(PORT))
     return EnginePod(spec, PORT, shared=True, model_options={} if model is None else model_options(model, settings))
 
 

@@ -10,6 +10,7 @@ from decimal import Decimal
 from math import ceil
 from typing import TYPE_CHECKING, Final
 
+from arbiter.engines.draining import drain_by_sleeping
 from arbiter.engines.runnable import CONTAINER
 from arbiter.errors import InvalidInputError
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from arbiter.api.localmodel import EngineType
     from arbiter.api.modelpool import Gpus, Placement
     from arbiter.api.pod import EnvVar, ResourceRequirements
+    from arbiter.engines.draining import Drain
     from arbiter.engines.runnable import EnginePlace, EngineSettings, Fields
     from arbiter.engines.weights import Weights
 
@@ -64,26 +66,31 @@ _ENDING_S: Final = 30
 """Seconds for a server to end by itself once it is told to."""
 
 
-def pod_spec(
+def pod_spec(  # noqa: PLR0913  what a pod is made of, all named
     place: EnginePlace,
     settings: EngineSettings,
     container: Fields,
     brought: Weights | None,
     more_volumes: Sequence[Mapping[str, object]] = (),
+    *,
+    drains: Drain | None = None,
 ) -> Fields:
     """Build a pod's spec around the container that serves.
 
-    A pod that is to go first only sleeps: in that time routers see it leave the list of ready endpoints and send it
-    nothing more, and the answers that it is giving end by themselves. It must not be told to end before: llama-server
-    then stops computing but leaves its clients hanging. Planned removals wait for nothing here: the operator has the
-    routers stop first and deletes the pod with a short grace period, which cuts the sleep short.
+    Args:
+        place: what the pool says about where engines run.
+        settings: what the operator is set to.
+        container: the one that serves, without what all have in common.
+        brought: how its weights come; None if they do not come with the pod.
+        more_volumes: beside those of the weights.
+        drains: how it lets its answers end; None for an image of which nothing is known.
     """
-    drain_s = ceil(min(place.total_timeout_s, settings.longest_drain_s))
+    drain = drains or drain_by_sleeping(place.total_timeout_s)
     serving = {
         "name": CONTAINER,
         "imagePullPolicy": settings.pull_policy.value,
         "securityContext": dict(CONTAINER_RIGHTS),
-        "lifecycle": {"preStop": {"sleep": {"seconds": max(drain_s, 1)}}},
+        "lifecycle": {"preStop": drain.handler},
         **container,
     }
     fetching = () if brought is None else brought.fetching
@@ -96,7 +103,7 @@ def pod_spec(
         "securityContext": dict(POD_RIGHTS),
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": max(drain_s, 1) + _ENDING_S,
+        "terminationGracePeriodSeconds": drain.longest_s + _ENDING_S,
         **({"imagePullSecrets": secrets} if secrets else {}),
         **_placed(place.placement),
     }

@@ -62,7 +62,6 @@ class EngineSettings:
         ollama_resources: what each Ollama container is given beside its memory, which is the pool's `capacity`.
         slots: requests that LlamaCpp and Ollama compute at a time for one model. Each has a context of its own, so
             more of them need more memory; the others wait in the server.
-        longest_drain_s: how long a pod that is to go may at most stay for the answers that it is giving.
     """
 
     llama_server_image: str
@@ -73,7 +72,6 @@ class EngineSettings:
     pull_policy: PullPolicy = PullPolicy.IfNotPresent
     ollama_resources: ResourceRequirements = field(default_factory=ResourceRequirements)
     slots: int = 1
-    longest_drain_s: int = 120
 
     @staticmethod
     def of(registry: str, version: str) -> EngineSettings:

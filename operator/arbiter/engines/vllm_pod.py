@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from arbiter.api.localmodel import EngineType
 from arbiter.engines import pod_parts
+from arbiter.engines.draining import drain_once_idle
 from arbiter.engines.runnable import EnginePod
 from arbiter.engines.weights import weights
 
@@ -47,7 +48,9 @@ def vllm_pod(model: RunnableModel, place: EnginePlace, settings: EngineSettings)
         **pod_parts.probes("/health", model.startup_deadline_s),
     }
     shared = {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": pod_parts.spelled(_SHARED_MEMORY)}}
-    spec = pod_parts.pod_spec(place, settings, container, brought, [shared])
+    # An owner's image may hold a server and no shell.
+    drains = None if model.settings.image else drain_once_idle(port)
+    spec = pod_parts.pod_spec(place, settings, container, brought, [shared], drains=drains)
     return EnginePod(spec, port, progress_port=brought.progress_port)
 
 

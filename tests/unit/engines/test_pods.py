@@ -263,12 +263,12 @@ def test_no_variable_is_given_twice(name: str) -> None:
     [
         pytest.param(3600, 120, 150, id="an hour is more than a node that is drained waits for"),
         pytest.param(20, 20, 50, id="no answer takes longer than that"),
-        pytest.param(0.2, 1, 31, id="routers need a moment to see it"),
+        pytest.param(0.2, 5, 35, id="routers need a moment to see it"),
     ],
 )
-def test_a_pod_that_goes_first_lets_its_answers_end(timeout_s: float, want_sleep: int, want_grace: int) -> None:
+def test_an_image_of_which_nothing_is_known_sleeps(timeout_s: float, want_sleep: int, want_grace: int) -> None:
     """It sleeps while routers turn away from it, and the grace period holds the sleep and the server's own end."""
-    pod = render_pod(CASES["ollama"][0], place(timeout_s=timeout_s), SETTINGS)
+    pod = render_pod(CASES["custom from a whole repository"][0], place(timeout_s=timeout_s), SETTINGS)
     assert pod is not None
     assert serving(pod)["lifecycle"] == {"preStop": {"sleep": {"seconds": want_sleep}}}
     assert pod.spec["terminationGracePeriodSeconds"] == want_grace

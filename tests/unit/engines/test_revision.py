@@ -97,7 +97,6 @@ CHANGES: dict[str, Callable[[], str]] = {
     "memory": lambda: revision(replace(HUB, memory=2 * 1024**3)),
     "capabilities": lambda: revision(replace(HUB, capabilities=frozenset({"embeddings"}))),
     "cache": lambda: revision(where=place("other")),
-    "router's time limit": lambda: revision(where=place("cache", timeout_s=30)),
     "gpus": lambda: revision(where=place("cache", gpus={"count": 1}), settings=GPU_SETTINGS),
     "more gpus": lambda: revision(where=place("cache", gpus={"count": 2}), settings=GPU_SETTINGS),
     "operator's image": lambda: revision(settings=replace(SETTINGS, arbiter_image="arbiter:2")),
@@ -130,9 +129,9 @@ def test_what_the_source_shows_yields_to_what_the_owner_wrote() -> None:
     assert revision(found) == revision(plain)
 
 
-def test_a_timeout_beyond_what_a_pod_waits_for_changes_nothing() -> None:
-    """Editing an hour to half an hour must not swap every model of the pool."""
-    assert revision(where=place("cache", timeout_s=1800)) == revision(where=place("cache", timeout_s=3600))
+def test_the_routers_time_limit_changes_nothing() -> None:
+    """Editing it must not swap every model of the pool: an engine that goes waits until it is idle."""
+    assert revision(where=place("cache", timeout_s=30)) == revision(where=place("cache", timeout_s=3600))
 
 
 def test_engines_differ_by_more_than_their_digest() -> None:
