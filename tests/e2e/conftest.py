@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from arbiter.api import crd
 from devcluster import build
 from devcluster.images.recipes import NAMES
 from devcluster.native.state import directory
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 CONTEXT = os.environ.get("ARBITER_KUBECONTEXT", "")
+DEFINITIONS = [definition["metadata"]["name"] for definition in crd.definitions().values()]
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -79,6 +81,24 @@ def images(cluster: Cluster) -> None:
     if not CONTEXT:
         said(run(sys.executable, "-m", "devcluster.images", *allowed(), cwd=ROOT, timeout=3600))
         said(devcluster("load", *NAMES))
+
+
+@pytest.fixture(scope="session")
+def installed(cluster: Cluster) -> Iterator[str]:
+    """Install the definitions as the README says, and give what that printed.
+
+    Those that were not there before are taken away in the end, and with them what was made of them; a cluster that
+    the tests brought up goes away as a whole.
+    """
+    there = said(cluster.kubectl("get", "crds", "--output=name")).split()
+    made = [name for name in DEFINITIONS if f"customresourcedefinition.apiextensions.k8s.io/{name}" not in there]
+    applied = cluster.kubectl("apply", "--server-side", f"--filename={ROOT / 'crds'}")
+    assert applied.stderr == ""
+    printed = said(applied)
+    printed += said(cluster.kubectl("wait", "--for=condition=Established", "--timeout=60s", "crds", *DEFINITIONS))
+    yield printed
+    if made and cluster.was_up:
+        said(cluster.kubectl("delete", "crds", *made))
 
 
 @pytest.fixture
