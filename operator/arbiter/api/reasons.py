@@ -101,6 +101,84 @@ class ReasonCode(StrEnum):
     """The active model would run otherwise if it were started now: its source, image or settings moved on. What serves
     goes on serving as it was started."""
 
+    CoolingDown = "CoolingDown"
+    """The same change of models was rolled back a while ago, or another swap of the task has just ended: it waits."""
+
+    OtherSwapRuns = "OtherSwapRuns"
+    """Another swap of the pool takes up room for engines: one at a time."""
+
+    RoomForBoth = "RoomForBoth"
+    """Both models can be there at once, so they are compared while they serve side by side."""
+
+    RoomForOne = "RoomForOne"
+    """Only one of the models can be there at a time: requests are held while they change places."""
+
+    NoRoom = "NoRoom"
+    """The candidate's engine has no room beside the active model's, and the policy does not let it take its place."""
+
+    ChecksRunning = "ChecksRunning"
+    """The task's checks are being asked of the models."""
+
+    ChecksTooSlow = "ChecksTooSlow"
+    """The candidate did not answer the task's checks within the time that the policy grants."""
+
+    ChecksFailed = "ChecksFailed"
+    """The candidate is clearly worse than the active model at the task's checks."""
+
+    ChecksInvalid = "ChecksInvalid"
+    """The task's checks cannot be read; the message names the line, or the check and the field."""
+
+    WeightSet = "WeightSet"
+    """The new side gets another share of new requests."""
+
+    StepHeld = "StepHeld"
+    """A step of the rollout is held as long as the policy says."""
+
+    StepExtended = "StepExtended"
+    """A step is held once more: it had too few requests, or a gate lacks evidence."""
+
+    Inconclusive = "Inconclusive"
+    """A step was extended as often as it may be, and still nothing is proven."""
+
+    WaitingForPods = "WaitingForPods"
+    """The new side has fewer engine pods ready than its next share of requests needs."""
+
+    Paused = "Paused"
+    """The swap was told to pause: weights stay as they are, and what is worse is still rolled back."""
+
+    FirstRequestsFailed = "FirstRequestsFailed"
+    """The first requests that the new side got all failed."""
+
+    BaselineWatched = "BaselineWatched"
+    """The new side serves nearly everything, and the old one keeps a small share to be compared with."""
+
+    WatchedAlone = "WatchedAlone"
+    """The new side serves in the old one's place, without anything to compare it with."""
+
+    RequestsHeld = "RequestsHeld"
+    """Requests wait while one model takes the other's place."""
+
+    RollingBack = "RollingBack"
+    """The old side gets all requests back."""
+
+    OldSideDown = "OldSideDown"
+    """The old side cannot take its requests back, so the new one keeps them until it can."""
+
+    Promoted = "Promoted"
+    """The new model serves for good."""
+
+    Aborted = "Aborted"
+    """The swap was told to end, and the old model serves as before."""
+
+    Withdrawn = "Withdrawn"
+    """What the swap was for is gone: its task, its model, or the request itself."""
+
+    Superseded = "Superseded"
+    """Another request for the same task took this one's place."""
+
+    RejectedBefore = "RejectedBefore"
+    """The model that is asked for was tried for this task and failed; the same request again changes nothing."""
+
     ModelDeleted = "ModelDeleted"
     """The LocalModel of what serves is gone. It serves on as it was started."""
 

@@ -1,0 +1,101 @@
+"""Decides how two models change places where only one of them can be there at a time, and how they change back.
+
+Requests are held meanwhile. There is no concurrent evidence, so the task's checks and what breaks have to do.
+
+Rule: an engine goes only once its answers have ended or have had the time that requests may wait for that, and whoever
+takes its place gets requests only once it has answered.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from arbiter.api.reasons import Reason, ReasonCode
+from arbiter.core.swap_begin import weight_set
+from arbiter.core.swap_commands import moves_at_once, promoted
+from arbiter.core.swap_flight import Stage
+from arbiter.core.swap_table import Event
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from arbiter.core.swap_flight import Flight
+    from arbiter.core.swap_seen import SwapSeen
+
+
+def clears_the_old(flight: Flight, seen: SwapSeen, now: datetime) -> Flight | None:
+    """Wait until the old side has ended its answers, and let it go."""
+    if flight.stage is not Stage.CLEARING_OLD:
+        return None
+    deadline = _longest_hold(flight, now)
+    if seen.old.idle is not True and now < deadline:
+        told = f"{flight.old.model} ends the answers that it is giving; new requests for {flight.task} are held"
+        return flight.waits(Reason(ReasonCode.RequestsHeld, told), f"{flight.old.model} makes room", deadline)
+    told = f"{flight.old.model} goes, and {flight.new.model} takes its place; requests for {flight.task} are held"
+    staged = replace(flight.staged(Stage.NEW_COMES), pods=seen.replicas)
+    return staged.waits(Reason(ReasonCode.RequestsHeld, told), f"{flight.new.model} comes up")
+
+
+def lets_the_new_come(flight: Flight, seen: SwapSeen, _now: datetime) -> Flight | None:
+    """Wait until the new side has answered and passed its checks, and give it all requests."""
+    if flight.stage is not Stage.NEW_COMES:
+        return None
+    if not seen.new.serves:
+        return flight.waits(seen.new.reason, f"{flight.new.model} is checked")
+    if seen.checks is not None and not seen.checks.done and flight.analysed:
+        return flight.waits(Reason(ReasonCode.ChecksRunning, seen.checks.told), "the checks end")
+    return flight.staged(Stage.NEW_ALONE).waits(weight_set(flight, 100), "it is watched once every router obeys")
+
+
+def serves_alone(flight: Flight, seen: SwapSeen, now: datetime) -> Flight:
+    """Watch the new side, with nothing to compare it with; or end, where nobody wants to wait."""
+    if moves_at_once(flight, seen):
+        return flight.moved(Event.PROMOTED, promoted(flight), now)
+    told = f"{flight.new.model} serves alone: nothing is left to compare it with, so only what breaks takes it back"
+    return flight.moved(Event.SHIFTED, Reason(ReasonCode.WatchedAlone, told), now)
+
+
+def turns_back(flight: Flight, _seen: SwapSeen, _now: datetime) -> Flight | None:
+    """Take the first stage of the way back."""
+    match flight.stage:
+        case Stage.CLEARING_OLD:
+            told = f"{flight.old.model} is still there and takes requests again"
+            staged = flight.staged(Stage.SHARED)
+        case Stage.NEW_COMES:
+            told = f"{flight.new.model} goes before it served, and {flight.old.model} takes its place again"
+            staged = replace(flight.staged(Stage.OLD_COMES), pods=0)
+        case Stage.NEW_ALONE:
+            told = f"requests for {flight.task} are held while {flight.new.model} ends the answers that it is giving"
+            staged = flight.staged(Stage.CLEARING_NEW)
+        case _:
+            return None
+    return staged.waits(Reason(ReasonCode.RollingBack, told), f"{flight.old.model} serves again")
+
+
+def clears_the_new(flight: Flight, seen: SwapSeen, now: datetime) -> Flight | None:
+    """Wait until the new side has ended its answers, and let it go."""
+    if flight.stage is not Stage.CLEARING_NEW:
+        return None
+    deadline = _longest_hold(flight, now)
+    if seen.new.idle is not True and seen.new.ready and now < deadline:
+        told = f"{flight.new.model} ends the answers that it is giving; new requests for {flight.task} are held"
+        return flight.waits(Reason(ReasonCode.RollingBack, told), f"{flight.new.model} makes room", deadline)
+    told = f"{flight.new.model} goes, and {flight.old.model} takes its place again"
+    staged = replace(flight.staged(Stage.OLD_COMES), pods=0)
+    return staged.waits(Reason(ReasonCode.RollingBack, told), f"{flight.old.model} serves again")
+
+
+def lets_the_old_come(flight: Flight, seen: SwapSeen, _now: datetime) -> Flight | None:
+    """Wait until the old side takes requests, and give it all of them."""
+    if flight.stage is not Stage.OLD_COMES:
+        return None
+    if not seen.old.ready:
+        return flight.waits(seen.old.reason, f"{flight.old.model} serves again")
+    told = f"{flight.old.model} is there again and takes all requests for {flight.task}"
+    return flight.staged(Stage.SHARED).waits(Reason(ReasonCode.RollingBack, told), "every router obeys")
+
+
+def _longest_hold(flight: Flight, now: datetime) -> datetime:
+    return flight.since(now) + timedelta(seconds=flight.policy.rollout.max_hold.seconds)

@@ -1,0 +1,167 @@
+"""Decides when the new side gets more requests, and when it loses them all: both sides serve at once.
+
+Rule: a step counts from when every live router obeys it. It ends when it is long enough, has enough requests and,
+before half and before all of them, enough evidence; what is proven worse, or broken, ends it at any moment.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from arbiter.api.reasons import Reason, ReasonCode
+from arbiter.api.swappolicy import OnInconclusive
+from arbiter.core import rollout
+from arbiter.core.swap_begin import too_few_pods, weight_set
+from arbiter.core.swap_commands import moves_at_once, promoted
+from arbiter.core.swap_table import Event
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from arbiter.core.swap_flight import Flight
+    from arbiter.core.swap_seen import SwapSeen
+
+
+def breaks(flight: Flight, seen: SwapSeen, now: datetime) -> Flight | None:
+    """Roll back at once for what needs no statistics."""
+    if seen.new.broken is not None:
+        return flight.moved(Event.REGRESSED, seen.new.broken, now)
+    if flight.analysed and seen.first_failed >= flight.policy.rollback.first_failures:
+        told = f"the first {seen.first_failed} requests that {flight.new.model} got all failed"
+        return flight.moved(Event.REGRESSED, Reason(ReasonCode.FirstRequestsFailed, told), now)
+    return None
+
+
+def regresses(flight: Flight, seen: SwapSeen, now: datetime) -> Flight | None:
+    """Roll back what is proven worse."""
+    if seen.judgement is None or not seen.judgement.must_roll_back or not flight.analysed:
+        return None
+    return flight.moved(Event.REGRESSED, seen.judgement.reason, now)
+
+
+def moves_in_one_step(flight: Flight, seen: SwapSeen, now: datetime) -> Flight | None:
+    """Give the new side everything, where nobody waits for evidence, and end once routers obey."""
+    if not moves_at_once(flight, seen):
+        return None
+    if flight.weight < 100 and seen.new.ready < seen.replicas:
+        more = replace(flight, pods=seen.replicas)
+        return more.waits(too_few_pods(flight, seen, seen.replicas), "all requests move")
+    if flight.weight < 100:
+        whole = replace(flight, step=len(flight.steps), pods=seen.replicas).weighted(100)
+        return whole.waits(weight_set(whole, 100), "it ends once every router obeys")
+    if not seen.obeyed:
+        return flight.waits(routers_behind(seen), "it ends once every router obeys")
+    return flight.moved(Event.PROMOTED, promoted(flight), now)
+
+
+def is_obeyed(flight: Flight, seen: SwapSeen, _now: datetime) -> Flight | None:
+    """Wait for the routers."""
+    return None if seen.obeyed else flight.waits(routers_behind(seen), "it goes on once every router obeys")
+
+
+def routers_behind(seen: SwapSeen) -> Reason:
+    """Say which routers do not obey yet."""
+    named = ", ".join(seen.laggards[:3])
+    told = f"the newest weights are not obeyed yet by {named}" if named else "no router is there yet that could obey"
+    return Reason(ReasonCode.RoutersBehind, told)
+
+
+def is_blind(flight: Flight, seen: SwapSeen, _now: datetime) -> Flight | None:
+    """Hold while a metric that had figures has none."""
+    if seen.judgement is None or not seen.judgement.must_hold:
+        return None
+    return flight.waits(seen.judgement.reason, "weights move again once there are figures")
+
+
+def lasts(flight: Flight, seen: SwapSeen, now: datetime) -> Flight | None:
+    """Wait until the step is long enough."""
+    due = _ends_at(flight, now)
+    if now >= due:
+        return None
+    told = so_far(seen) or f"{flight.new.model} gets {flight.weight} % of new requests"
+    return flight.waits(_held(flight, told), _step_ends(flight), due)
+
+
+def has_evidence(flight: Flight, seen: SwapSeen, now: datetime) -> Flight | None:
+    """Hold a step once more that has too few requests, or stands before a gate without evidence; not for ever."""
+    judgement = seen.judgement
+    gate = rollout.asks_for_evidence(flight.weight, _weight_after(flight))
+    if judgement is not None and judgement.enough and (judgement.gates_open or not gate):
+        return None
+    limit = flight.policy.analysis.max_extensions
+    told = so_far(seen) or "no block of requests has compared both sides yet"
+    if flight.extensions < limit:
+        extended = replace(flight, extensions=flight.extensions + 1)
+        return extended.waits(_held(extended, told), _step_ends(flight), _ends_at(extended, now))
+    match flight.policy.analysis.on_inconclusive:
+        case OnInconclusive.Promote:
+            return None
+        case OnInconclusive.Hold:
+            reason = Reason(ReasonCode.Inconclusive, f"held, with all {limit} extensions used up: {told}")
+            return flight.waits(reason, "weights rise once there is evidence; Promote or Abort decides without")
+        case OnInconclusive.Rollback:
+            reason = Reason(ReasonCode.Inconclusive, f"all {limit} extensions are used up: {told}")
+            return flight.moved(Event.REGRESSED, reason, now)
+
+
+def has_pods(flight: Flight, seen: SwapSeen, _now: datetime) -> Flight | None:
+    """Wait until the new side has the pods that its next share needs."""
+    weight = _weight_after(flight)
+    needed = rollout.pods_needed(weight, seen.replicas)
+    if seen.new.ready >= needed:
+        return None
+    more = replace(flight, pods=max(flight.pods, needed))
+    return more.waits(too_few_pods(flight, seen, needed), f"{flight.new.model} gets {weight} % of new requests")
+
+
+def rises(flight: Flight, seen: SwapSeen, now: datetime) -> Flight:
+    """Take the next step; after the last one the old side stays as a baseline."""
+    weight = _weight_after(flight)
+    pods = max(flight.pods, rollout.pods_needed(weight, seen.replicas))
+    risen = replace(flight, extensions=0, pods=pods).weighted(weight)
+    if flight.step < len(flight.steps):
+        action = f"{weight} % are held once every router obeys"
+        return replace(risen, step=flight.step + 1).waits(weight_set(flight, weight), action)
+    told = f"{flight.new.model} gets {weight} %, and {flight.old.model} keeps {rollout.BASELINE} % as a baseline"
+    return risen.moved(Event.SHIFTED, Reason(ReasonCode.BaselineWatched, told), now)
+
+
+def is_watched(flight: Flight, seen: SwapSeen, now: datetime) -> Flight | None:
+    """Wait until the watch is over."""
+    due = flight.since(now) + timedelta(seconds=flight.policy.rollout.watch.seconds)
+    if now >= due:
+        return None
+    told = so_far(seen) or f"{flight.new.model} has {flight.weight} % of new requests"
+    return flight.waits(Reason(ReasonCode.BaselineWatched, told), f"{flight.new.model} is promoted", due)
+
+
+def is_promoted(flight: Flight, _seen: SwapSeen, now: datetime) -> Flight:
+    """Promote."""
+    return flight.moved(Event.PROMOTED, promoted(flight), now)
+
+
+def so_far(seen: SwapSeen) -> str:
+    """Say what the evidence shows; nothing before there is any."""
+    return "" if seen.judgement is None else seen.judgement.reason.message
+
+
+def _held(flight: Flight, told: str) -> Reason:
+    if not flight.extensions:
+        return Reason(ReasonCode.StepHeld, told)
+    limit = flight.policy.analysis.max_extensions
+    return Reason(ReasonCode.StepExtended, f"extension {flight.extensions} of {limit}: {told}")
+
+
+def _weight_after(flight: Flight) -> int:
+    return flight.steps[flight.step].weight if flight.step < len(flight.steps) else rollout.WATCHED
+
+
+def _ends_at(flight: Flight, now: datetime) -> datetime:
+    hold_s = flight.steps[flight.step - 1].hold_s
+    return flight.since(now) + timedelta(seconds=hold_s * (1 + flight.extensions))
+
+
+def _step_ends(flight: Flight) -> str:
+    return f"step {flight.step} of {len(flight.steps)} ends"
