@@ -95,6 +95,43 @@ class Outcome(StrEnum):
     Aborted = "Aborted"
 
 
+class Stage(StrEnum):
+    """Who takes requests, and whose engine is there, where only one of the two can be."""
+
+    Shared = "Shared"
+    """Both sides may be there, and the weights say who takes requests."""
+
+    ClearingOld = "ClearingOld"
+    """Requests are held while the old side ends its answers."""
+
+    NewComes = "NewComes"
+    """Requests are held while the new side comes up in the old one's place."""
+
+    NewAlone = "NewAlone"
+    """The new side serves, and the old one is gone."""
+
+    ClearingNew = "ClearingNew"
+    """Requests are held while the new side ends its answers."""
+
+    OldComes = "OldComes"
+    """Requests are held while the old side comes up again."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether requests wait."""
+        return self not in {Stage.Shared, Stage.NewAlone}
+
+    @property
+    def has_old(self) -> bool:
+        """Whether the old side's engine is to be there."""
+        return self in {Stage.Shared, Stage.ClearingOld, Stage.OldComes}
+
+    @property
+    def has_new(self) -> bool:
+        """Whether the new side's engine is to be there; shared, the number of its pods says it."""
+        return self in {Stage.Shared, Stage.NewComes, Stage.NewAlone, Stage.ClearingNew}
+
+
 class SwapSide(Part):
     """One of the two models of a swap, frozen when it started."""
 
@@ -106,6 +143,9 @@ class SwapSide(Part):
 
     digest: Annotated[str, StringConstraints(max_length=256)] | None = None
     """What its source resolved to."""
+
+    replicas: Annotated[int, Field(ge=0)] | None = None
+    """Engine pods that it is to have for its share of requests."""
 
     ready_replicas: Annotated[int, Field(ge=0)] | None = None
     """Engine pods that can serve."""
@@ -122,6 +162,9 @@ class Weights(Part):
 
     acknowledged: Percent
     """As every live router obeys it."""
+
+    since: AwareDatetime | None = None
+    """Since when every live router obeys what it was told last. Left out: not all do yet."""
 
 
 class NextAction(Part):
@@ -242,7 +285,7 @@ class ModelSwapStatus(Part):
     """Where it is."""
 
     outcome: Outcome | None = None
-    """How it ended. Left out: it has not."""
+    """How it ended; while it rolls back, how it will have ended. Left out: that is open."""
 
     reason: Label | None = None
     """Why it stands where it does, as a code."""
@@ -261,6 +304,12 @@ class ModelSwapStatus(Part):
 
     strategy: Strategy | None = None
     """How the models change places: SideBySide or OneAtATime."""
+
+    stage: Stage | None = None
+    """OneAtATime: whose engine is there. Left out: both may be."""
+
+    analysed: bool | None = None
+    """Whether the new side has to prove itself. What served before goes back without."""
 
     step: Annotated[int, Field(ge=0)] | None = None
     """The step of the rollout, from 1."""

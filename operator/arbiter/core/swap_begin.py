@@ -10,11 +10,11 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from arbiter.api.modelswap import Stage
 from arbiter.api.reasons import Reason, ReasonCode
 from arbiter.api.swappolicy import Strategy
 from arbiter.core import rollout
 from arbiter.core.swap_commands import moves_at_once
-from arbiter.core.swap_flight import Stage
 from arbiter.core.swap_table import Event
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def fails_to_come_up(flight: Flight, seen: SwapSeen, now: datetime) -> Flight | 
 
 def comes_up(flight: Flight, seen: SwapSeen, _now: datetime) -> Flight | None:
     """Wait for the new side's engine, if it can be there beside the old one."""
-    if flight.strategy is Strategy.OneAtATime or (seen.new.serves and seen.new.ready >= flight.pods):
+    if flight.strategy is Strategy.OneAtATime or seen.new.has(flight.pods):
         return None
     reason = too_few_pods(flight, seen, flight.pods) if seen.new.serves else seen.new.reason
     return flight.waits(reason, f"{flight.new.model} is checked")
@@ -88,10 +88,10 @@ def is_prepared(flight: Flight, seen: SwapSeen, now: datetime) -> Flight:
     if flight.strategy is Strategy.OneAtATime:
         held = f"requests for {flight.task} are held while {flight.new.model} takes the place of {flight.old.model}"
         reason = Reason(ReasonCode.RequestsHeld, f"{held}{told}")
-        return flight.staged(Stage.CLEARING_OLD).moved(Event.PREPARED, reason, now)
+        return flight.staged(Stage.ClearingOld).moved(Event.PREPARED, reason, now)
     if moves_at_once(flight, seen):
         # With too few pods for everything it starts with the first step, and rises once they are there.
-        enough = seen.new.ready >= seen.replicas
+        enough = seen.new.has(seen.replicas)
         weight, step = (100, len(flight.steps)) if enough else (flight.steps[0].weight, 1)
     else:
         weight, step = flight.steps[0].weight, 1

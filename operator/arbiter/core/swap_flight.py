@@ -7,10 +7,9 @@ write: a restart goes on exactly where the last write was. The policy and both r
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from arbiter.api.modelswap import Outcome, Phase
+from arbiter.api.modelswap import Outcome, Phase, Stage
 from arbiter.api.reasons import Reason, ReasonCode
 from arbiter.core import rollout
 from arbiter.core.swap_table import Event, follow
@@ -20,9 +19,8 @@ if TYPE_CHECKING:
 
     from arbiter.api.modelpool import Serving
     from arbiter.api.swappolicy import Strategy, SwapPolicySpec
-    from arbiter.core.blocks import Cursor
-    from arbiter.core.evidence import Evidence
     from arbiter.core.rollout import Step
+    from arbiter.core.swap_analysis import Learnt
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,43 +51,6 @@ class Next:
     at: datetime | None = None
 
 
-class Stage(StrEnum):
-    """Who takes requests, and whose engine is there, where only one of the two can be."""
-
-    SHARED = "Shared"
-    """Both sides may be there, and the weights say who takes requests."""
-
-    CLEARING_OLD = "ClearingOld"
-    """Requests are held while the old side ends its answers."""
-
-    NEW_COMES = "NewComes"
-    """Requests are held while the new side comes up in the old one's place."""
-
-    NEW_ALONE = "NewAlone"
-    """The new side serves, and the old one is gone."""
-
-    CLEARING_NEW = "ClearingNew"
-    """Requests are held while the new side ends its answers."""
-
-    OLD_COMES = "OldComes"
-    """Requests are held while the old side comes up again."""
-
-    @property
-    def holds(self) -> bool:
-        """Whether requests wait."""
-        return self not in {Stage.SHARED, Stage.NEW_ALONE}
-
-    @property
-    def has_old(self) -> bool:
-        """Whether the old side's engine is to be there."""
-        return self in {Stage.SHARED, Stage.CLEARING_OLD, Stage.OLD_COMES}
-
-    @property
-    def has_new(self) -> bool:
-        """Whether the new side's engine is to be there; shared, the number of its pods says it."""
-        return self in {Stage.SHARED, Stage.NEW_COMES, Stage.NEW_ALONE, Stage.CLEARING_NEW}
-
-
 @dataclass(frozen=True, slots=True)
 class Flight:
     """A swap in flight, or one that has ended.
@@ -112,8 +73,7 @@ class Flight:
         acknowledged: the same as every live router obeys it.
         held_since: since when they do; None while they do not yet.
         pods: engine pods that the new side is to have.
-        evidence: what was learnt; None before requests move.
-        cursor: how far the routers' counts are consumed; None the same.
+        learnt: what the routers' counts have shown; None before requests move, and for what is not analysed.
         started_at: when it began; None before.
         next: what happens next; None once it has ended.
         history: the phases so far.
@@ -129,15 +89,14 @@ class Flight:
     phase: Phase = Phase.Waiting
     outcome: Outcome | None = None
     strategy: Strategy | None = None
-    stage: Stage = Stage.SHARED
+    stage: Stage = Stage.Shared
     step: int = 0
     extensions: int = 0
     weight: int = 0
     acknowledged: int = 0
     held_since: datetime | None = None
     pods: int = 0
-    evidence: Evidence | None = None
-    cursor: Cursor | None = None
+    learnt: Learnt | None = None
     started_at: datetime | None = None
     next: Next | None = None
     history: tuple[Begun, ...] = ()
@@ -183,7 +142,7 @@ class Flight:
 
     def staged(self, stage: Stage) -> Flight:
         """Let the engines change places by one stage; it counts once routers obey."""
-        return replace(self, stage=stage, weight=100 if stage is Stage.NEW_ALONE else 0, held_since=None)
+        return replace(self, stage=stage, weight=100 if stage is Stage.NewAlone else 0, held_since=None)
 
     def since(self, now: datetime) -> datetime:
         """Give since when all routers obey what they were told last; now, if they do not yet."""

@@ -12,10 +12,10 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from arbiter.api.modelswap import Stage
 from arbiter.api.reasons import Reason, ReasonCode
 from arbiter.core.swap_begin import weight_set
 from arbiter.core.swap_commands import moves_at_once, promoted
-from arbiter.core.swap_flight import Stage
 from arbiter.core.swap_table import Event
 
 if TYPE_CHECKING:
@@ -27,26 +27,26 @@ if TYPE_CHECKING:
 
 def clears_the_old(flight: Flight, seen: SwapSeen, now: datetime) -> Flight | None:
     """Wait until the old side has ended its answers, and let it go."""
-    if flight.stage is not Stage.CLEARING_OLD:
+    if flight.stage is not Stage.ClearingOld:
         return None
     deadline = _longest_hold(flight, now)
     if seen.old.idle is not True and now < deadline:
         told = f"{flight.old.model} ends the answers that it is giving; new requests for {flight.task} are held"
         return flight.waits(Reason(ReasonCode.RequestsHeld, told), f"{flight.old.model} makes room", deadline)
     told = f"{flight.old.model} goes, and {flight.new.model} takes its place; requests for {flight.task} are held"
-    staged = replace(flight.staged(Stage.NEW_COMES), pods=seen.replicas)
+    staged = replace(flight.staged(Stage.NewComes), pods=seen.replicas)
     return staged.waits(Reason(ReasonCode.RequestsHeld, told), f"{flight.new.model} comes up")
 
 
 def lets_the_new_come(flight: Flight, seen: SwapSeen, _now: datetime) -> Flight | None:
     """Wait until the new side has answered and passed its checks, and give it all requests."""
-    if flight.stage is not Stage.NEW_COMES:
+    if flight.stage is not Stage.NewComes:
         return None
     if not seen.new.serves:
         return flight.waits(seen.new.reason, f"{flight.new.model} is checked")
     if seen.checks is not None and not seen.checks.done and flight.analysed:
         return flight.waits(Reason(ReasonCode.ChecksRunning, seen.checks.told), "the checks end")
-    return flight.staged(Stage.NEW_ALONE).waits(weight_set(flight, 100), "it is watched once every router obeys")
+    return flight.staged(Stage.NewAlone).waits(weight_set(flight, 100), "it is watched once every router obeys")
 
 
 def serves_alone(flight: Flight, seen: SwapSeen, now: datetime) -> Flight:
@@ -60,15 +60,15 @@ def serves_alone(flight: Flight, seen: SwapSeen, now: datetime) -> Flight:
 def turns_back(flight: Flight, _seen: SwapSeen, _now: datetime) -> Flight | None:
     """Take the first stage of the way back."""
     match flight.stage:
-        case Stage.CLEARING_OLD:
+        case Stage.ClearingOld:
             told = f"{flight.old.model} is still there and takes requests again"
-            staged = flight.staged(Stage.SHARED)
-        case Stage.NEW_COMES:
+            staged = flight.staged(Stage.Shared)
+        case Stage.NewComes:
             told = f"{flight.new.model} goes before it served, and {flight.old.model} takes its place again"
-            staged = replace(flight.staged(Stage.OLD_COMES), pods=0)
-        case Stage.NEW_ALONE:
+            staged = replace(flight.staged(Stage.OldComes), pods=0)
+        case Stage.NewAlone:
             told = f"requests for {flight.task} are held while {flight.new.model} ends the answers that it is giving"
-            staged = flight.staged(Stage.CLEARING_NEW)
+            staged = flight.staged(Stage.ClearingNew)
         case _:
             return None
     return staged.waits(Reason(ReasonCode.RollingBack, told), f"{flight.old.model} serves again")
@@ -76,25 +76,25 @@ def turns_back(flight: Flight, _seen: SwapSeen, _now: datetime) -> Flight | None
 
 def clears_the_new(flight: Flight, seen: SwapSeen, now: datetime) -> Flight | None:
     """Wait until the new side has ended its answers, and let it go."""
-    if flight.stage is not Stage.CLEARING_NEW:
+    if flight.stage is not Stage.ClearingNew:
         return None
     deadline = _longest_hold(flight, now)
     if seen.new.idle is not True and seen.new.ready and now < deadline:
         told = f"{flight.new.model} ends the answers that it is giving; new requests for {flight.task} are held"
         return flight.waits(Reason(ReasonCode.RollingBack, told), f"{flight.new.model} makes room", deadline)
     told = f"{flight.new.model} goes, and {flight.old.model} takes its place again"
-    staged = replace(flight.staged(Stage.OLD_COMES), pods=0)
+    staged = replace(flight.staged(Stage.OldComes), pods=0)
     return staged.waits(Reason(ReasonCode.RollingBack, told), f"{flight.old.model} serves again")
 
 
 def lets_the_old_come(flight: Flight, seen: SwapSeen, _now: datetime) -> Flight | None:
     """Wait until the old side takes requests, and give it all of them."""
-    if flight.stage is not Stage.OLD_COMES:
+    if flight.stage is not Stage.OldComes:
         return None
     if not seen.old.ready:
         return flight.waits(seen.old.reason, f"{flight.old.model} serves again")
     told = f"{flight.old.model} is there again and takes all requests for {flight.task}"
-    return flight.staged(Stage.SHARED).waits(Reason(ReasonCode.RollingBack, told), "every router obeys")
+    return flight.staged(Stage.Shared).waits(Reason(ReasonCode.RollingBack, told), "every router obeys")
 
 
 def _longest_hold(flight: Flight, now: datetime) -> datetime:

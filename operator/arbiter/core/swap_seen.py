@@ -42,6 +42,10 @@ class SideSeen:
         """Whether requests can be sent to it."""
         return self.ready > 0 and self.proved
 
+    def has(self, pods: int) -> bool:
+        """Whether requests can be sent to so many of its engine pods."""
+        return self.serves and self.ready >= pods
+
 
 @dataclass(frozen=True, slots=True)
 class Checked:

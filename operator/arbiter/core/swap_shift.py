@@ -45,7 +45,7 @@ def moves_in_one_step(flight: Flight, seen: SwapSeen, now: datetime) -> Flight |
     """Give the new side everything, where nobody waits for evidence, and end once routers obey."""
     if not moves_at_once(flight, seen):
         return None
-    if flight.weight < 100 and seen.new.ready < seen.replicas:
+    if flight.weight < 100 and not seen.new.has(seen.replicas):
         more = replace(flight, pods=seen.replicas)
         return more.waits(too_few_pods(flight, seen, seen.replicas), "all requests move")
     if flight.weight < 100:
@@ -110,7 +110,7 @@ def has_pods(flight: Flight, seen: SwapSeen, _now: datetime) -> Flight | None:
     """Wait until the new side has the pods that its next share needs."""
     weight = _weight_after(flight)
     needed = rollout.pods_needed(weight, seen.replicas)
-    if seen.new.ready >= needed:
+    if seen.new.has(needed):
         return None
     more = replace(flight, pods=max(flight.pods, needed))
     return more.waits(too_few_pods(flight, seen, needed), f"{flight.new.model} gets {weight} % of new requests")
@@ -120,7 +120,8 @@ def rises(flight: Flight, seen: SwapSeen, now: datetime) -> Flight:
     """Take the next step; after the last one the old side stays as a baseline."""
     weight = _weight_after(flight)
     pods = max(flight.pods, rollout.pods_needed(weight, seen.replicas))
-    risen = replace(flight, extensions=0, pods=pods).weighted(weight)
+    learnt = None if flight.learnt is None else flight.learnt.next_step()
+    risen = replace(flight, extensions=0, pods=pods, learnt=learnt).weighted(weight)
     if flight.step < len(flight.steps):
         action = f"{weight} % are held once every router obeys"
         return replace(risen, step=flight.step + 1).waits(weight_set(flight, weight), action)
