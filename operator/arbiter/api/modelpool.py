@@ -189,10 +189,12 @@ class Capacity(Part):
     """What an engine that holds several models (Ollama) may use at once."""
 
     memory: Quantity | None = None
-    """Memory for all loaded models together, in bytes. Left out: what the engine's container is limited to."""
+    """Memory for all loaded models together, in bytes. Left out: no bound; the node then keeps what the pool's models
+    needed when the engine began."""
 
     max_loaded_models: Annotated[int, Field(ge=1, le=256)] | None = None
-    """How many models may be loaded at once. Left out: as many as fit into memory."""
+    """How many models may be loaded at once. Left out: as many as fit into memory. Models of the same weights count
+    once."""
 
 
 class Cache(Part):
@@ -266,6 +268,22 @@ class Serving(Part):
     """The revision that serves."""
 
 
+class Retained(Part):
+    """What served a task before, and how long it is kept so that going back is quick."""
+
+    model: ObjectName
+    """The LocalModel's name."""
+
+    revision: Revision
+    """The revision."""
+
+    hot_until: AwareDatetime
+    """Until then it stays loaded, and going back is a change of route."""
+
+    warm_until: AwareDatetime
+    """Until then its weights stay where they are, and going back is a reload."""
+
+
 class TaskStatus(Part):
     """What serves a task, what comes, how far, and why."""
 
@@ -277,6 +295,9 @@ class TaskStatus(Part):
 
     requested: ObjectName | None = None
     """The value of `model` that has been acted on."""
+
+    previous: Retained | None = None
+    """What served before, as long as it is kept."""
 
     candidate: Serving | None = None
     """What is being tried."""
