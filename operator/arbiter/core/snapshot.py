@@ -72,6 +72,7 @@ class PodView:
         restarts: of all its containers.
         last_exit: exit code of the last container that ended; None when none has.
         last_message: what it left as its last words; empty without any.
+        last_container: which container that is.
         evicted: the kubelet or the scheduler threw it out, in their words; empty otherwise.
         fetched: bytes that its init container has downloaded; None when it does not download or did not say.
         fetching: bytes in all, the same.
@@ -91,6 +92,7 @@ class PodView:
     restarts: int = 0
     last_exit: int | None = None
     last_message: str = ""
+    last_container: str = ""
     evicted: str = ""
     fetched: int | None = None
     fetching: int | None = None
@@ -234,6 +236,8 @@ class PoolSnapshot:
         jobs: by their key.
         table: the one that its ConfigMap holds; None when there is none that can be read.
         settings: of the operator.
+        carriers: the pods of Jobs that carry models into its shared engine, by the name of the Job.
+        same_claim: other pools of its namespace that keep their models in the same claim.
     """
 
     pool: ModelPool
@@ -245,3 +249,5 @@ class PoolSnapshot:
     settings: OperatorSettings
     jobs: Mapping[str, JobResult] = field(default_factory=dict)
     table: RouteTable | None = None
+    carriers: Mapping[str, tuple[PodView, ...]] = field(default_factory=dict)
+    same_claim: tuple[str, ...] = ()
