@@ -99,30 +99,13 @@ class HttpSending:
 
     async def send(self, url: str, call: Call) -> AsyncGenerator[Came, None]:
         """Give the answer; of one that streams, each line as it comes."""
-        kind = {"content-type": "application/json"} if call.body is not None else {}
-        headers = {**ONCE, **kind}
         clock = asyncio.get_running_loop().time
         began, patience_s = clock(), FIRST_CONNECT_S
         while True:
-            times = (
-                aiohttp.ClientTimeout(total=None, sock_connect=patience_s, sock_read=call.deadline_s)
-                if call.streams
-                else aiohttp.ClientTimeout(total=call.deadline_s, sock_connect=patience_s)
-            )
             try:
-                async with self.session.request(
-                    call.method,
-                    url.rstrip("/") + call.path,
-                    data=call.content or None,
-                    headers=headers,
-                    timeout=times,
-                    allow_redirects=False,
-                ) as answer:
-                    if call.streams and answer.status < 300:
-                        async for line in _lines(answer.content):
-                            yield Came(answer.status, _object(line, answer.status))
-                    else:
-                        yield Came(answer.status, _object(await _whole(answer.content), answer.status))
+                async with aclosing(self._answers(url, call, patience_s)) as answers:
+                    async for came in answers:
+                        yield came
                     return
             except aiohttp.ConnectionTimeoutError as error:
                 if clock() - began >= CONNECT_S:
@@ -139,6 +122,30 @@ class HttpSending:
             except (aiohttp.ClientError, OSError) as error:
                 raise JobFailedError(f"{call.asked}: {str(error) or type(error).__name__}") from error
             await asyncio.sleep(REFUSED_PAUSE_S)
+
+    async def _answers(self, url: str, call: Call, connect_s: float) -> AsyncGenerator[Came, None]:
+        """Ask once, and give what comes."""
+        kind = {"content-type": "application/json"} if call.body is not None else {}
+        async with self.session.request(
+            call.method,
+            url.rstrip("/") + call.path,
+            data=call.content or None,
+            headers={**ONCE, **kind},
+            timeout=_times(call, connect_s),
+            allow_redirects=False,
+        ) as answer:
+            if call.streams and answer.status < 300:
+                async for line in _lines(answer.content):
+                    yield Came(answer.status, _object(line, answer.status))
+            else:
+                yield Came(answer.status, _object(await _whole(answer.content), answer.status))
+
+
+def _times(call: Call, connect_s: float) -> aiohttp.ClientTimeout:
+    """A stream may go on for ever as long as something comes."""
+    if call.streams:
+        return aiohttp.ClientTimeout(total=None, sock_connect=connect_s, sock_read=call.deadline_s)
+    return aiohttp.ClientTimeout(total=call.deadline_s, sock_connect=connect_s)
 
 
 async def _whole(content: aiohttp.StreamReader) -> bytes:
