@@ -266,6 +266,22 @@ class Serving(Part):
     """The revision that serves."""
 
 
+class Retained(Part):
+    """What served a task before, and how long it is kept so that going back is quick."""
+
+    model: ObjectName
+    """The LocalModel's name."""
+
+    revision: Revision
+    """The revision."""
+
+    hot_until: AwareDatetime
+    """Until then it stays loaded, and going back is a change of route."""
+
+    warm_until: AwareDatetime
+    """Until then its weights stay where they are, and going back is a reload."""
+
+
 class TaskStatus(Part):
     """What serves a task, what comes, how far, and why."""
 
@@ -277,6 +293,9 @@ class TaskStatus(Part):
 
     requested: ObjectName | None = None
     """The value of `model` that has been acted on."""
+
+    previous: Retained | None = None
+    """What served before, as long as it is kept."""
 
     candidate: Serving | None = None
     """What is being tried."""

@@ -101,11 +101,17 @@ class ReasonCode(StrEnum):
     """The active model would run otherwise if it were started now: its source, image or settings moved on. What serves
     goes on serving as it was started."""
 
+    PolicyNotFound = "PolicyNotFound"
+    """The pool names a SwapPolicy that is not in the namespace. What serves goes on serving; no swap begins."""
+
     CoolingDown = "CoolingDown"
     """The same change of models was rolled back a while ago, or another swap of the task has just ended: it waits."""
 
     OtherSwapRuns = "OtherSwapRuns"
     """Another swap of the pool takes up room for engines: one at a time."""
+
+    SharedEngine = "SharedEngine"
+    """Both sides of a swap are in one engine, so what one of them computes slows the other down."""
 
     RoomForBoth = "RoomForBoth"
     """Both models can be there at once, so they are compared while they serve side by side."""

@@ -10,6 +10,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from arbiter.core.feed import Feed
 from arbiter.core.snapshot import LoadedModel
 from arbiter.errors import CorruptStateError
 
@@ -47,6 +48,7 @@ class RouterAnswer:
         fence: the newest table that any of them has obeyed; None before the first.
         refused: why it refused the newest one offered; empty when it did not.
         in_flight: requests that it serves, by revision; one that serves none is left out.
+        feed: what it has counted; None where nobody learns from that.
     """
 
     epoch: int | None = None
@@ -55,11 +57,17 @@ class RouterAnswer:
     fence: Fence | None = None
     refused: str = ""
     in_flight: tuple[tuple[str, int], ...] = ()
+    feed: Feed | None = None
 
     @property
     def meaning(self) -> tuple[object, ...]:
-        """What a pass would act on: numbers of requests change all the time, that there are none matters."""
-        return (self.epoch, self.generation, self.hash, self.fence, self.refused, {name for name, _ in self.in_flight})
+        """What a pass would act on: numbers of requests change all the time, that there are none matters.
+
+        Where a swap learns from them, they matter too.
+        """
+        serving = {name for name, _ in self.in_flight}
+        counted = None if self.feed is None else self.feed.slices
+        return (self.epoch, self.generation, self.hash, self.fence, self.refused, serving, counted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +113,14 @@ def sides_of(table: RouteTable) -> Mapping[tuple[str, str], str]:
     }
 
 
-def read_router(routes: bytes, slices: bytes, sides: Sides) -> RouterAnswer:
+def read_router(routes: bytes, slices: bytes, sides: Sides, *, learning: bool = False) -> RouterAnswer:
     """Read `/internal/routes` and `/internal/slices` of a router.
+
+    Args:
+        routes: the one.
+        slices: the other.
+        sides: which revision each side was.
+        learning: whether a swap learns from what it has counted.
 
     Raises:
         CorruptStateError: they are not what a router answers.
@@ -121,6 +135,7 @@ def read_router(routes: bytes, slices: bytes, sides: Sides) -> RouterAnswer:
             fence=None if fence is None else Fence(int(fence["epoch"]), int(fence["generation"])),
             refused=str(told["refused"]),
             in_flight=_open_requests(feed["slices"], sides),
+            feed=Feed.from_text(slices.decode()) if learning else None,
         )
     except _WRONG as error:
         raise CorruptStateError(f"a router's answer cannot be read: {error!r}") from error

@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from arbiter.api.localmodel import LocalModelStatus
 from arbiter.api.meta import GROUP, VERSION
 from arbiter.api.modelpool import ModelPoolStatus
-from arbiter.controller.cache import MODEL, POOL, standing_of
+from arbiter.api.modelswap import ModelSwapStatus
+from arbiter.controller.cache import MODEL, POOL, SWAP, standing_of
 from arbiter.controller.kinds import UNREAD, resource_of
 from arbiter.core.actions import Apply, Create, Emit, ObjectKey, Remove, StartJob, StopJob, WriteStatus
 from arbiter.core.manifests.drift import says
@@ -217,6 +218,9 @@ class Carrier:
         if action.kind == MODEL:
             model = self._cache.models.get(place)
             return model is not None and LocalModelStatus.model_validate(action.status) == model.status
+        if action.kind == SWAP:
+            swap = self._cache.swaps.get(place)
+            return swap is not None and ModelSwapStatus.model_validate(action.status) == swap.status
         return False
 
     def _seen(self, subject: Subject, key: ObjectKey) -> Standing | None:

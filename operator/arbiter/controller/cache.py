@@ -18,6 +18,8 @@ from pydantic import ValidationError
 
 from arbiter.api.localmodel import LocalModel
 from arbiter.api.modelpool import ModelPool
+from arbiter.api.modelswap import ModelSwap
+from arbiter.api.swappolicy import SwapPolicy
 from arbiter.controller.kinds import UNREAD
 from arbiter.controller.observed import SeenPod, held_by_pod, node_facts, owner_of, seen_pod, seen_slice
 from arbiter.controller.queue import Subject
@@ -36,10 +38,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-POOL, MODEL = "ModelPool", "LocalModel"
-"""The kinds that are passed."""
+POOL, MODEL, SWAP = "ModelPool", "LocalModel", "ModelSwap"
+"""The kinds whose status passes write; the first two are passed."""
 
-Parsed = TypeVar("Parsed", LocalModel, ModelPool)
+Parsed = TypeVar("Parsed", LocalModel, ModelPool, ModelSwap, SwapPolicy)
 
 
 class Cache:
@@ -48,6 +50,8 @@ class Cache:
     Attributes:
         pools: the ModelPools.
         models: the LocalModels, found by their namespace too.
+        swaps: the ModelSwaps, found by their namespace and pool too.
+        policies: the SwapPolicies.
         pods: pods of ours, found by their pool and their model.
     """
 
@@ -60,6 +64,8 @@ class Cache:
         self._concerned = concerned
         self.pools: Store[ModelPool] = Store(lambda pool: (pool.metadata.namespace,))
         self.models: Store[LocalModel] = Store(lambda model: (model.metadata.namespace,))
+        self.swaps: Store[ModelSwap] = Store(lambda swap: ((swap.metadata.namespace, swap.spec.pool),))
+        self.policies: Store[SwapPolicy] = Store()
         self.pods: Store[SeenPod] = Store(_subjects_of_pod)
         self._children: dict[str, Store[tuple[Subject, Standing]]] = {}
         self._strangers: dict[Subject, dict[ObjectKey, Standing]] = {}
@@ -104,6 +110,30 @@ class Cache:
         self._concerned(Subject(MODEL, *place))
         for pool in self.pools.by(place[0]):
             if pool.spec.model_selector is not None or place[1] in models_named(pool):
+                self._concerned(Subject(POOL, place[0], pool.metadata.name))
+
+    def swap_seen(self, place: Place, body: Mapping[str, Any] | None) -> None:
+        """A ModelSwap is new, changed or gone. It concerns the pool that it names."""
+        before = self.swaps.get(place)
+        swap = None if body is None else _parsed(ModelSwap, body)
+        if swap is None:
+            self.swaps.drop(place)
+        elif before is not None and before.metadata.resource_version == swap.metadata.resource_version:
+            return
+        else:
+            self.swaps.put(place, swap)
+        for pool in {each.spec.pool for each in (before, swap) if each is not None}:
+            self._concerned(Subject(POOL, place[0], pool))
+
+    def policy_seen(self, place: Place, body: Mapping[str, Any] | None) -> None:
+        """A SwapPolicy is new, changed or gone. It concerns the pools that name it."""
+        policy = None if body is None else _parsed(SwapPolicy, body)
+        if policy is None:
+            self.policies.drop(place)
+        else:
+            self.policies.put(place, policy)
+        for pool in self.pools.by(place[0]):
+            if pool.spec.swap_policy == place[1]:
                 self._concerned(Subject(POOL, place[0], pool.metadata.name))
 
     def child_seen(self, resource: Resource, place: Place, body: Mapping[str, Any] | None) -> None:
@@ -167,6 +197,8 @@ class Cache:
                 self.pool_seen(place, body)
             case "LocalModel":
                 self.model_seen(place, body)
+            case "ModelSwap":
+                self.swap_seen(place, body)
             case _:
                 self.child_seen(resource, place, body)
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 import aiohttp
 
 from arbiter.api.localmodel import EngineType
+from arbiter.api.modelswap import Phase
 from arbiter.controller.answers import (
     Answer,
     EngineAnswer,
@@ -220,9 +221,16 @@ class Scrape:
             return FETCH_S
         if not _is_router(pod):
             return ENGINE_S
+        if self._is_learning(_pool_of(pod)):
+            return AWAITED_S
         table = self._tables.of(_pool_of(pod))
         settled = isinstance(told.answer, RouterAnswer) and table is not None and _settled(told.answer, table)
         return AT_REST_S if settled else AWAITED_S
+
+    def _is_learning(self, pool: Subject) -> bool:
+        """Whether a swap of the pool learns from what its routers count."""
+        swaps = self._cache.swaps.by((pool.namespace, pool.name))
+        return any(swap.status.phase in _LEARNING for swap in swaps)
 
     async def _ask(self, pod: SeenPod, told: _Told, now: Callable[[], datetime]) -> None:
         """Ask one pod, and remember what it says."""
@@ -244,9 +252,13 @@ class Scrape:
         if _is_router(pod):
             routes = await self._getting.get(_url(pod, ADMIN_PORT, "/internal/routes"))
             slices = await self._getting.get(_url(pod, ADMIN_PORT, "/internal/slices"))
-            return read_router(routes, slices, self._tables.sides(pool))
+            return read_router(routes, slices, self._tables.sides(pool), learning=self._is_learning(pool))
         running = await self._getting.get(_url(pod, pod.port, "/api/ps"))
         return read_ollama(running, await self._getting.get(_url(pod, pod.port, "/api/tags")))
+
+
+_LEARNING = frozenset({Phase.Shifting, Phase.Watching})
+"""Phases in which both sides serve and are compared."""
 
 
 def _settled(answer: RouterAnswer, table: RouteTable) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from arbiter.api.localmodel import EngineType
+from arbiter.api.swappolicy import DEFAULT_POLICY
 from arbiter.controller.cache import POOL, models_named
 from arbiter.controller.queue import Subject
 from arbiter.core.manifests import names
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from arbiter.api.localmodel import LocalModel
     from arbiter.api.modelpool import ModelPool
+    from arbiter.api.swappolicy import SwapPolicySpec
     from arbiter.controller.cache import Cache
     from arbiter.controller.jobs import Jobs
     from arbiter.controller.observed import SeenPod
@@ -53,7 +55,16 @@ class Assembly:
             settings=settings,
             jobs=self._jobs.results(subject),
             table=self._tables.of(subject),
+            swaps=tuple(self._cache.swaps.by((subject.namespace, subject.name))),
+            policy=self._policy(pool),
         )
+
+    def _policy(self, pool: ModelPool) -> SwapPolicySpec | None:
+        """What rules a pool's swaps; None where the policy that it names is not there."""
+        if pool.spec.swap_policy is None:
+            return DEFAULT_POLICY
+        policy = self._cache.policies.get((pool.metadata.namespace, pool.spec.swap_policy))
+        return None if policy is None else policy.spec
 
     def model(self, subject: Subject, settings: OperatorSettings) -> ModelSnapshot | None:
         """What is known about a LocalModel; None when it is gone."""
@@ -113,6 +124,7 @@ class Assembly:
             refused=answer.refused,
             read_at=read_at,
             in_flight=dict(answer.in_flight),
+            feed=answer.feed,
         )
 
     def _view(self, pod: SeenPod) -> PodView:

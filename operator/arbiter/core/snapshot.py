@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from arbiter.api.swappolicy import DEFAULT_POLICY
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
@@ -17,8 +19,11 @@ if TYPE_CHECKING:
 
     from arbiter.api.localmodel import LocalModel
     from arbiter.api.modelpool import ModelPool
+    from arbiter.api.modelswap import ModelSwap
+    from arbiter.api.swappolicy import SwapPolicySpec
     from arbiter.core.actions import ObjectKey
     from arbiter.core.facts import NodeFacts
+    from arbiter.core.feed import Feed
     from arbiter.core.routes import RouteTable
     from arbiter.engines.runnable import EngineSettings
 
@@ -143,6 +148,7 @@ class RouterView:
         refused: why it refused the newest table; empty when it did not.
         read_at: when that was read; None when it could not be.
         in_flight: requests that it is serving, by revision; None the same.
+        feed: what it has counted; None the same, and while no swap of the pool moves requests.
     """
 
     pod: PodView
@@ -153,6 +159,7 @@ class RouterView:
     refused: str = ""
     read_at: datetime | None = None
     in_flight: Mapping[str, int] | None = None
+    feed: Feed | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +241,8 @@ class PoolSnapshot:
         jobs: by their key.
         table: the one that its ConfigMap holds; None when there is none that can be read.
         settings: of the operator.
+        swaps: the ModelSwaps that name the pool, those that have ended included.
+        policy: that rules its swaps; None where the one that it names is not there.
     """
 
     pool: ModelPool
@@ -245,3 +254,5 @@ class PoolSnapshot:
     settings: OperatorSettings
     jobs: Mapping[str, JobResult] = field(default_factory=dict)
     table: RouteTable | None = None
+    swaps: tuple[ModelSwap, ...] = ()
+    policy: SwapPolicySpec | None = DEFAULT_POLICY

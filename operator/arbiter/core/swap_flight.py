@@ -116,6 +116,16 @@ class Flight:
         """The steps of its rollout."""
         return rollout.steps_of(self.policy.rollout)
 
+    @property
+    def progress(self) -> Reason:
+        """Say how far it is, in words that change with its steps alone; what the evidence shows is on the ModelSwap."""
+        if not self.moves_requests or self.stage is not Stage.Shared or self.phase is Phase.RollingBack:
+            return self.reason
+        code = ReasonCode.BaselineWatched if self.phase is Phase.Watching else ReasonCode.StepHeld
+        step = f", step {self.step} of {len(self.steps)}" if self.phase is Phase.Shifting else ", watched"
+        told = f"{self.new.model} gets {self.weight} % of new requests for {self.task}{step}; see ModelSwap {self.name}"
+        return Reason(code, told)
+
     def moved(self, event: Event, reason: Reason, now: datetime) -> Flight:
         """Go where an event leads.
 

@@ -68,7 +68,7 @@ def read_flight(swap: ModelSwap) -> Flight | None:
         CorruptStateError: it does not read back.
     """
     status, where = swap.status, f"ModelSwap {swap.metadata.name}"
-    if status.phase is None:
+    if status.phase is None or (status.phase is Phase.Waiting and status.policy is None):
         return None
     if status.policy is None or status.from_ is None or status.to is None:
         raise CorruptStateError(f"{where}: status has a phase and not both sides with their policy")
@@ -161,6 +161,18 @@ def swap_status(flight: Flight, swap: ModelSwap, shown: Shown, now: datetime) ->
     )
 
 
+def unknown_status(swap: ModelSwap, problem: Reason, now: datetime) -> ModelSwapStatus:
+    """Give the status of a swap of which it cannot be said yet what it is about."""
+    generation = swap.metadata.generation
+    return ModelSwapStatus(
+        observed_generation=generation,
+        conditions=_set(swap, ConditionStatus.FALSE, problem, now),
+        phase=Phase.Waiting,
+        reason=problem.code.value,
+        message=problem.message[:_LONGEST],
+    )
+
+
 def _read_reason(code: str | None, message: str | None, where: str) -> Reason:
     if code not in set(ReasonCode):
         raise CorruptStateError(f"{where}: status has the reason {code}, which this version does not know")
@@ -245,17 +257,21 @@ def _spelled(length: timedelta) -> str:
 
 def _conditions(flight: Flight, swap: ModelSwap, now: datetime) -> tuple[Condition, ...]:
     """Ready once it has ended; Stalled where only a person moves it on."""
-    generation = swap.metadata.generation
     ready = ConditionStatus.TRUE if flight.ended else ConditionStatus.FALSE
+    return _set(swap, ready, flight.reason, now)
+
+
+def _set(swap: ModelSwap, ready: ConditionStatus, reason: Reason, now: datetime) -> tuple[Condition, ...]:
+    generation = swap.metadata.generation
     conditions = with_condition(
         swap.status.conditions,
         type=ConditionType.Ready,
         status=ready,
-        reason=flight.reason,
+        reason=reason,
         generation=generation,
         now=now,
     )
-    stuck = flight.reason if flight.reason.code in _NEED_A_PERSON and not flight.ended else None
+    stuck = reason if reason.code in _NEED_A_PERSON and ready is ConditionStatus.FALSE else None
     return with_abnormality(conditions, type=ConditionType.Stalled, reason=stuck, generation=generation, now=now)
 
 

@@ -125,7 +125,8 @@ def weigh(wanted: Wanted) -> Requests:
     superseded = {} if newest is None else _superseded(commands[:-1], newest.name, newest.to)
     if newest is None and wanted.renewed is not None:
         return _renewed(wanted)
-    return Requests(handled=wanted.handled or wanted.asked, superseded=superseded)
+    report = _rejected(wanted) if newest is None else None
+    return Requests(handled=wanted.handled or wanted.asked, superseded=superseded, report=report)
 
 
 def swap_name(pool: str, task: str, taken: Iterable[str]) -> str:
@@ -159,16 +160,22 @@ def _edited(wanted: Wanted, newest: Command | None, commands: list[Command]) -> 
         why = "it has not been looked at yet" if wanted.target is None else wanted.target.message
         told = f"{asked} is requested, not yet swapped: {wanted.active.model} serves on; {why}"
         return Requests(handled=wanted.handled, report=Reason(ReasonCode.SwapRequested, told))
-    failed = wanted.rejections.get(wanted.target.revision)
-    if failed is not None:
-        told = (
-            f"{asked} was tried for {wanted.task} and not taken ({failed.reason}), so asking for it by the same edit "
-            f"changes nothing: make a ModelSwap to try it once more"
-        )
-        return Requests(handled=asked, report=Reason(ReasonCode.RejectedBefore, told))
+    if (report := _rejected(wanted)) is not None:
+        return Requests(handled=asked, report=report)
     reason = f"the model of {wanted.task} was changed from {wanted.active.model} to {asked}"
     # What is in flight makes way once the new swap stands, so that a pass that is cut short here loses neither.
     return Requests(create=NewSwap(wanted.target, reason), handled=wanted.handled)
+
+
+def _rejected(wanted: Wanted) -> Reason | None:
+    """Say that what the spec asks for was tried and failed."""
+    if not isinstance(wanted.target, Serving) or (failed := wanted.rejections.get(wanted.target.revision)) is None:
+        return None
+    told = (
+        f"{wanted.asked} was tried for {wanted.task} and not taken ({failed.reason}), so asking for it by the same "
+        f"edit changes nothing: {wanted.active.model} serves on; make a ModelSwap to try it once more"
+    )
+    return Reason(ReasonCode.RejectedBefore, told)
 
 
 def _renewed(wanted: Wanted) -> Requests:
