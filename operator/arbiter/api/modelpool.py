@@ -189,10 +189,12 @@ class Capacity(Part):
     """What an engine that holds several models (Ollama) may use at once."""
 
     memory: Quantity | None = None
-    """Memory for all loaded models together, in bytes. Left out: what the engine's container is limited to."""
+    """Memory for all loaded models together, in bytes. Left out: no bound; the node then keeps what the pool's models
+    needed when the engine began."""
 
     max_loaded_models: Annotated[int, Field(ge=1, le=256)] | None = None
-    """How many models may be loaded at once. Left out: as many as fit into memory."""
+    """How many models may be loaded at once. Left out: as many as fit into memory. Models of the same weights count
+    once."""
 
 
 class Cache(Part):

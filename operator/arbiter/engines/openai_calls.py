@@ -1,4 +1,4 @@
-"""What every server with OpenAI's interface is asked: which models it has, and the proof that one really answers.
+"""What every server with OpenAI's interface is asked: its models, the proof that one really answers, and one chat.
 
 The rule of the proof: a model is ready once one token, or one vector, came back. A health page says that a process
 runs; only an answer says that weights, template and memory are right, and it warms the model up as well.
@@ -13,7 +13,7 @@ from arbiter.engines.base import PATHS, Ask
 from arbiter.engines.calls import Call, EngineReplyError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping, Sequence
 
     from arbiter.engines.calls import Reply
 
@@ -24,6 +24,9 @@ _PROMPT: Final = "Hi"
 
 _PROOF_S: Final = 120.0
 """Seconds for one token: a first request may still read weights from disk and compile."""
+
+_CHAT_S: Final = 180.0
+"""Seconds for a short answer: on a busy processor a small model gives ten tokens a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,19 @@ class Proof:
 
     tokens: int = 0
     dimensions: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Chatted:
+    """What a model answered in a chat.
+
+    Attributes:
+        text: its words; empty where it gave none, such as a model that did not come to an end with thinking.
+        cut: it would have gone on, but had no more tokens.
+    """
+
+    text: str
+    cut: bool = False
 
 
 def read_models(reply: Reply) -> tuple[ServedModel, ...]:
@@ -102,6 +118,48 @@ def read_proof(reply: Reply) -> Proof:
     if usage.has("completion_tokens") and usage.count("completion_tokens") == 0:
         raise EngineReplyError(reply.asked, "the answer holds no token")
     return Proof(tokens=usage.count("completion_tokens", 0))
+
+
+def chat_call(
+    model: str,
+    messages: Sequence[Mapping[str, str]],
+    *,
+    max_tokens: int,
+    seed: int,
+    deadline_s: float = _CHAT_S,
+) -> Call:
+    """Ask for the answer that the model holds most likely: temperature 0, and a seed for what is random still.
+
+    Args:
+        model: its name at the server.
+        messages: role and content of each, in order.
+        max_tokens: where the answer is cut.
+        seed: the same for both of two models that are compared.
+        deadline_s: seconds.
+    """
+    body = {
+        "model": model,
+        "messages": [dict(message) for message in messages],
+        "max_tokens": max_tokens,
+        "temperature": 0,
+        "seed": seed,
+        "stream": False,
+    }
+    return _ask(Ask.CHAT, body, deadline_s)
+
+
+def read_chat(reply: Reply) -> Chatted:
+    """Read what the model answered.
+
+    Raises:
+        EngineRefusedError: the server says an error.
+        EngineReplyError: there is no answer in it.
+    """
+    choices = reply.parse().parts("choices")
+    if not choices:
+        raise EngineReplyError(reply.asked, "the answer holds no choice")
+    text = choices[0].part("message").text("content", "")
+    return Chatted(text, cut=choices[0].text("finish_reason", "") == "length")
 
 
 def _ask(what: Ask, body: dict[str, object], deadline_s: float) -> Call:

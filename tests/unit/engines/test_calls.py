@@ -14,8 +14,8 @@ from arbiter.api.localmodel import EngineType
 from arbiter.engines import llamacpp_calls, ollama_calls, openai_calls, vllm_calls
 from arbiter.engines.calls import Call, EngineRefusedError, EngineReplyError, Load, Reply, metric
 from arbiter.engines.load import load_call, read_load
-from arbiter.engines.ollama_calls import LoadedModel, ModelDetails, Progress, StoredModel
-from arbiter.engines.openai_calls import Proof, ServedModel
+from arbiter.engines.ollama_calls import Ingredients, LoadedModel, ModelDetails, Progress, Runner, StoredModel
+from arbiter.engines.openai_calls import Chatted, Proof, ServedModel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,11 +54,50 @@ CALLS = [
         id="create from a model",
     ),
     pytest.param(
-        ollama_calls.create_from_blob(OWN, SUM, {}),
+        ollama_calls.create_of(OWN, Ingredients({"model.gguf": SUM}), {}),
         "POST",
         "/api/create",
         {"model": OWN, "files": {"model.gguf": f"sha256:{SUM}"}, "stream": True},
         id="create from a file",
+    ),
+    pytest.param(
+        ollama_calls.create_of(
+            OWN,
+            Ingredients(
+                {"model.gguf": SUM},
+                adapters={"adapter.gguf": SUM},
+                template="{{ .Prompt }}",
+                system="Be brief.",
+                licenses=("MIT", "Apache"),
+                messages=({"role": "user", "content": "Hi"},),
+                parameters={"stop": ["</s>"], "num_ctx": 512},
+                formats={"renderer": "qwen3", "parser": "qwen3"},
+            ),
+            {"num_ctx": 2048},
+        ),
+        "POST",
+        "/api/create",
+        {
+            "model": OWN,
+            "files": {"model.gguf": f"sha256:{SUM}"},
+            "adapters": {"adapter.gguf": f"sha256:{SUM}"},
+            "template": "{{ .Prompt }}",
+            "system": "Be brief.",
+            "license": ["MIT", "Apache"],
+            "messages": [{"role": "user", "content": "Hi"}],
+            "renderer": "qwen3",
+            "parser": "qwen3",
+            "parameters": {"stop": ["</s>"], "num_ctx": 2048},
+            "stream": True,
+        },
+        id="create from all that a library has of a model",
+    ),
+    pytest.param(
+        ollama_calls.pull("a:b", insecure=True),
+        "POST",
+        "/api/pull",
+        {"model": "a:b", "stream": True, "insecure": True},
+        id="pull without TLS",
     ),
     pytest.param(ollama_calls.has_blob(SUM), "HEAD", f"/api/blobs/sha256:{SUM}", None, id="has blob"),
     pytest.param(
@@ -154,6 +193,57 @@ def test_an_answer_with_nothing_in_it_proves_nothing(reply: Reply, want_words: s
     with pytest.raises(EngineReplyError, match=want_words) as caught:
         openai_calls.read_proof(reply)
     assert str(caught.value).startswith("GET /x: ")
+
+
+def test_a_chat_is_asked_so_that_it_can_be_repeated() -> None:
+    """Temperature 0 and a seed, and no more tokens than were asked for."""
+    messages = [{"role": "user", "content": "Hi"}]
+    call = openai_calls.chat_call("smollm2", messages, max_tokens=5, seed=7, deadline_s=30)
+    assert (call.method, call.path, call.deadline_s) == ("POST", "/v1/chat/completions", 30)
+    want = {"model": "smollm2", "messages": messages, "max_tokens": 5, "temperature": 0, "seed": 7, "stream": False}
+    assert call.body == want
+
+
+@pytest.mark.parametrize("name", ["llamacpp_proof_chat.json", "ollama_proof_chat.json"])
+def test_the_words_of_real_answers_are_read(name: str) -> None:
+    """Both were cut after their first token."""
+    chatted = openai_calls.read_chat(recorded(name))
+    assert chatted.cut
+    assert chatted.text
+
+
+@pytest.mark.parametrize(
+    ("choice", "want"),
+    [
+        pytest.param({"message": {"content": "a"}, "finish_reason": "stop"}, Chatted("a"), id="an answer"),
+        pytest.param(
+            {"message": {"content": None}, "finish_reason": "length"}, Chatted("", cut=True), id="only thoughts"
+        ),
+        pytest.param(
+            {"message": {"tool_calls": []}, "finish_reason": "tool_calls"}, Chatted(""), id="a tool is called"
+        ),
+        pytest.param({"message": {"content": "a"}}, Chatted("a"), id="without an end"),
+    ],
+)
+def test_an_answer_without_words_is_an_empty_one(choice: dict[str, object], want: Chatted) -> None:
+    """A model that says nothing has answered, with nothing."""
+    assert openai_calls.read_chat(said({"choices": [choice]})) == want
+
+
+@pytest.mark.parametrize(
+    ("reply", "want_words"),
+    [
+        pytest.param(said({"choices": []}), "no choice", id="no choice"),
+        pytest.param(
+            said({"choices": [{"message": {"content": 3}}]}), "content must be text, not a number", id="a number"
+        ),
+        pytest.param(said({"error": {"message": "oom"}}), "answered 200: oom", id="an error under 200"),
+    ],
+)
+def test_what_is_no_chat_is_refused(reply: Reply, want_words: str) -> None:
+    """A server that does not speak the form gives no words."""
+    with pytest.raises(EngineReplyError, match=want_words):
+        openai_calls.read_chat(reply)
 
 
 def test_a_refusal_keeps_the_servers_own_words() -> None:
@@ -306,6 +396,16 @@ def test_ollama_confirms_what_it_loaded_and_unloaded() -> None:
     assert (caught.value.status, caught.value.said) == (404, "model 'nope:1' not found")
 
 
+def test_what_a_model_is_loaded_as_is_told_by_its_file_and_the_runners_options() -> None:
+    """Stop words and templates load nothing anew; what sees, and changes to the weights, do."""
+    assert ollama_calls.read_runner(recorded("ollama_show.json")) == Runner(SUM, (), ("num_ctx 2048", "num_thread 1"))
+    sees, changes = "1" * 64, "2" * 64
+    lines = f"# FROM a:b\nFROM /m/blobs/sha256-{SUM}\nFROM /m/blobs/sha256-{sees}\nADAPTER /m/blobs/sha256-{changes}\n"
+    assert ollama_calls.read_runner(said({"modelfile": lines})) == Runner(SUM, (sees, changes), ())
+    with pytest.raises(EngineReplyError, match="names no file of weights"):
+        ollama_calls.read_runner(said({"modelfile": "FROM a:b\n"}))
+
+
 @pytest.mark.parametrize("name", ["ollama_create.ndjson", "ollama_create_from.ndjson"])
 def test_ollamas_streams_end_in_success(name: str) -> None:
     """Only the last line says it, so a stream that was cut is none."""
@@ -338,6 +438,7 @@ def test_names_are_whole() -> None:
 PARSERS: list[Callable[[Reply], object]] = [
     openai_calls.read_models,
     openai_calls.read_proof,
+    openai_calls.read_chat,
     llamacpp_calls.read_health,
     llamacpp_calls.read_props,
     llamacpp_calls.read_slots,
@@ -346,6 +447,7 @@ PARSERS: list[Callable[[Reply], object]] = [
     ollama_calls.read_tags,
     ollama_calls.read_ps,
     ollama_calls.read_show,
+    ollama_calls.read_runner,
     ollama_calls.read_loaded,
     ollama_calls.read_unloaded,
     lambda reply: ollama_calls.read_line(reply.body, reply.asked),
