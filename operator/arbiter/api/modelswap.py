@@ -338,6 +338,9 @@ class ModelSwapStatus(Part):
     evidence: Annotated[str, StringConstraints(max_length=65536)] | None = None
     """The exact state of the tests and how far the counts are consumed, for the operator alone."""
 
+    scores: Annotated[str, StringConstraints(max_length=65536)] | None = None
+    """The exact scores of the task's checks, for the operator alone."""
+
     history: Annotated[tuple[Transition, ...], Field(max_length=64), LIST_ATOMIC] = ()
     """The phases so far."""
 

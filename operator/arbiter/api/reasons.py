@@ -122,6 +122,9 @@ class ReasonCode(StrEnum):
     NoRoom = "NoRoom"
     """The candidate's engine has no room beside the active model's, and the policy does not let it take its place."""
 
+    WarmingUp = "WarmingUp"
+    """The candidate's first completions are asked for, before anything is measured."""
+
     ChecksRunning = "ChecksRunning"
     """The task's checks are being asked of the models."""
 

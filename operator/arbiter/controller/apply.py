@@ -68,6 +68,9 @@ class Counting(Protocol):
     def wrote(self, kind: str, verb: str) -> None:
         """The API server did what was asked."""
 
+    def swap_moved(self, before: ModelSwapStatus, after: ModelSwapStatus) -> None:
+        """A swap's status was written."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Written:
@@ -207,6 +210,8 @@ class Carrier:
         read = {"namespace": subject.namespace, "name": action.name, "resourceVersion": action.version, **uid}
         stored = await applying.write_status(self._asking, resource, {"metadata": read}, action.status)
         self._counting.wrote(action.kind, "status")
+        if action.kind == SWAP and (before := self._cache.swaps.get((subject.namespace, action.name))) is not None:
+            self._counting.swap_moved(before.status, ModelSwapStatus.model_validate(action.status))
         self._cache.written(resource, stored)
 
     def _says_status(self, subject: Subject, action: WriteStatus) -> bool:

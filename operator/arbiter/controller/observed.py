@@ -143,6 +143,7 @@ def seen_pod(body: Mapping[str, Any]) -> SeenPod:
         last_exit=code,
         last_message=words,
         evicted=_evicted(status, conditions),
+        uid=metadata.get("uid", ""),
     )
     fetching = any(each["name"] == FETCH_CONTAINER and "running" in (each.get("state") or {}) for each in inits)
     return SeenPod(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from arbiter.api.modelpool import ModelPool
     from arbiter.api.swappolicy import SwapPolicySpec
     from arbiter.controller.cache import Cache
+    from arbiter.controller.check_texts import CheckTexts
     from arbiter.controller.jobs import Jobs
     from arbiter.controller.observed import SeenPod
     from arbiter.controller.scrape import Scrape
@@ -32,8 +33,9 @@ if TYPE_CHECKING:
 class Assembly:
     """Everything that snapshots are made of."""
 
-    def __init__(self, cache: Cache, tables: Tables, scrape: Scrape, jobs: Jobs) -> None:
+    def __init__(self, cache: Cache, tables: Tables, scrape: Scrape, jobs: Jobs, checks: CheckTexts) -> None:
         """Take what fills them."""
+        self._checks = checks
         self._cache = cache
         self._tables = tables
         self._scrape = scrape
@@ -57,6 +59,7 @@ class Assembly:
             table=self._tables.of(subject),
             swaps=tuple(self._cache.swaps.by((subject.namespace, subject.name))),
             policy=self._policy(pool),
+            checks=self._checks.of(pool),
         )
 
     def _policy(self, pool: ModelPool) -> SwapPolicySpec | None:

@@ -88,6 +88,8 @@ def _ask_engines(decided: Decided) -> Iterator[Action]:
     """Have models loaded and asked, and stop asking what nobody needs any more."""
     for readiness in decided.prepared.readiness.values():
         yield from readiness.jobs
+    for moved in decided.prepared.swaps.moved:
+        yield from moved.jobs
     yield from decided.unloads
     for key, job in sorted(decided.facts.snapshot.jobs.items()):
         revision = key.rpartition("/")[2]
@@ -155,6 +157,13 @@ def _told_of_swap(decided: Decided, moved: Moved) -> Iterator[Action]:
     yield Emit("ModelPool", pool.name, pool.uid, told, warning=warning)
 
 
+def _replace_laggards(decided: Decided) -> Iterator[Action]:
+    """Replace one router at a time that had its time to obey and does not."""
+    late = {pod.name: pod for moved in decided.prepared.swaps.moved for pod in moved.laggards}
+    for pod in list(late.values())[:1]:
+        yield Remove(ObjectKey("Pod", pod.name), pod.uid)
+
+
 def _trim_swaps(decided: Decided) -> Iterator[Action]:
     """Delete the oldest ended swaps that Arbiter made, beyond those that are kept of each task."""
     pool = decided.facts.pool.metadata
@@ -200,6 +209,7 @@ _STEPS: tuple[Callable[[Decided], Iterator[Action]], ...] = (
     _write_swaps,
     _route,
     _take_away,
+    _replace_laggards,
     _trim_swaps,
 )
 

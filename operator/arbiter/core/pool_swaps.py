@@ -17,8 +17,11 @@ from arbiter.api.reasons import Reason, ReasonCode
 from arbiter.api.swappolicy import Strategy
 from arbiter.core.manifests import names
 from arbiter.core.needed import as_it_would_run
+from arbiter.core.prompt_checks import Checks
+from arbiter.core.route_plan import laggards
 from arbiter.core.swap import advance
-from arbiter.core.swap_analysis import Learnt, Scored
+from arbiter.core.swap_analysis import Learnt
+from arbiter.core.swap_checks import checks_of
 from arbiter.core.swap_flight import requested
 from arbiter.core.swap_look import look
 from arbiter.core.swap_record import FAILED, Shown, SideNow
@@ -28,13 +31,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from arbiter.api.modelpool import Task
+    from arbiter.core.actions import StartJob
     from arbiter.core.judgement import Judgement
     from arbiter.core.needed import Needed
     from arbiter.core.pool_facts import PoolFacts
     from arbiter.core.pool_flights import Flying
     from arbiter.core.readiness import Readiness
+    from arbiter.core.snapshot import PodView
     from arbiter.core.swap_flight import Flight
-    from arbiter.core.swap_seen import SwapSeen
+    from arbiter.core.swap_look import Look
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +51,16 @@ class Moved:
         after: as it is now; None while it cannot be said what it would run.
         shown: what people are shown beside it.
         problem: why it cannot be said; None if it can.
+        jobs: what its engines are asked now.
+        laggards: routers that are replaced, because they do not obey.
     """
 
     flying: Flying
     after: Flight | None
     shown: Shown = field(default_factory=Shown)
     problem: Reason | None = None
+    jobs: tuple[StartJob, ...] = ()
+    laggards: tuple[PodView, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,10 +197,21 @@ def _moved(
     if flight.phase is Phase.Waiting and active is not None:
         # What it waited for may have been the end of another swap of its task.
         flight = replace(flight, old=active)
-    seen = look(facts, needed, readiness, replace(flying, flight=flight), requests)
-    flight, judgement = _learnt(facts, flight, seen)
-    after = advance(flight, replace(seen, judgement=judgement), facts.now)
-    return Moved(flying, after, _shown(facts, after, seen, judgement))
+    found = look(facts, needed, readiness, replace(flying, flight=flight), requests)
+    flight, judgement = _learnt(facts, replace(flight, pairs=found.asked.pairs), found)
+    after = advance(flight, replace(found.seen, judgement=judgement), facts.now)
+    return Moved(
+        flying, after, _shown(facts, after, found, judgement), jobs=found.jobs, laggards=_laggards(facts, after)
+    )
+
+
+def _laggards(facts: PoolFacts, after: Flight) -> tuple[PodView, ...]:
+    """Give the routers that had their time to obey and do not."""
+    due = after.next.at if after.next is not None and after.reason.code is ReasonCode.RoutersBehind else None
+    if due is None or facts.now < due:
+        return ()
+    late = set(laggards(facts))
+    return tuple(router.pod for router in facts.routers if router.pod.name in late and router.pod.uid)
 
 
 def _first_seen(facts: PoolFacts, flying: Flying) -> Moved:
@@ -235,23 +255,28 @@ def _is_ours(facts: PoolFacts, flying: Flying) -> bool:
     return any(owner.uid == facts.pool.metadata.uid for owner in owners)
 
 
-def _learnt(facts: PoolFacts, flight: Flight, seen: SwapSeen) -> tuple[Flight, Judgement | None]:
-    """Learn from what routers have counted since, while both sides serve."""
+def _learnt(facts: PoolFacts, flight: Flight, found: Look) -> tuple[Flight, Judgement | None]:
+    """Learn from what routers have counted since and from the checks, while both sides serve."""
     compared = flight.phase in {Phase.Shifting, Phase.Watching} and flight.strategy is Strategy.SideBySide
     if not compared or not flight.analysed:
         return flight, None
     now_ms = round(facts.now.timestamp() * 1000)
     learnt = flight.learnt
     if learnt is None:
-        learnt = Learnt.begin(flight.policy, flight.task, Scored.NOT, len(flight.steps) + 1, now_ms)
-    if seen.obeyed and facts.snapshot.table is not None:
+        learnt = Learnt.begin(flight.policy, flight.task, found.asked.scored, len(flight.steps) + 1, now_ms)
+    task = next((each for each in facts.pool.spec.tasks if each.name == flight.task), None)
+    checks = None if task is None else checks_of(facts, task)
+    if isinstance(checks, Checks) and flight.pairs is not None and flight.pairs.checks == checks.hash:
+        learnt = learnt.score([pair.weighed for pair in flight.pairs.settled(checks)][learnt.scores :])
+    if found.seen.obeyed and facts.snapshot.table is not None:
         feeds = {router.pod.name: router.feed for router in facts.routers if router.pod.ready}
         learnt = learnt.observe(feeds, facts.snapshot.table.generation, now_ms)
     judgement = learnt.judge()
     return replace(flight, learnt=learnt), judgement
 
 
-def _shown(facts: PoolFacts, flight: Flight, seen: SwapSeen, judgement: Judgement | None) -> Shown:
+def _shown(facts: PoolFacts, flight: Flight, found: Look, judgement: Judgement | None) -> Shown:
+    seen = found.seen
     counted = {} if judgement is None else {report.name.value: report for report in judgement.metrics}
     success = counted.get("success")
     sides = []
@@ -261,4 +286,8 @@ def _shown(facts: PoolFacts, flight: Flight, seen: SwapSeen, judgement: Judgemen
     ):
         frozen = facts.frozen.get(serving.revision)
         sides.append(SideNow(side.ready, "" if frozen is None else frozen.digest, requests))
-    return Shown(sides[0], sides[1], judgement)
+    task = next((each for each in facts.pool.spec.tasks if each.name == flight.task), None)
+    checks = None if task is None else checks_of(facts, task)
+    known = isinstance(checks, Checks) and flight.pairs is not None and flight.pairs.checks == checks.hash
+    shown = flight.pairs.statuses(checks) if known and flight.pairs is not None and isinstance(checks, Checks) else None
+    return Shown(sides[0], sides[1], judgement, shown)

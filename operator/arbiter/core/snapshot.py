@@ -80,6 +80,7 @@ class PodView:
         evicted: the kubelet or the scheduler threw it out, in their words; empty otherwise.
         fetched: bytes that its init container has downloaded; None when it does not download or did not say.
         fetching: bytes in all, the same.
+        uid: of this very pod.
     """
 
     name: str
@@ -99,6 +100,7 @@ class PodView:
     evicted: str = ""
     fetched: int | None = None
     fetching: int | None = None
+    uid: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +245,8 @@ class PoolSnapshot:
         settings: of the operator.
         swaps: the ModelSwaps that name the pool, those that have ended included.
         policy: that rules its swaps; None where the one that it names is not there.
+        checks: the text of `checks.yaml` in each ConfigMap that a task names; None for one that has no such text. What
+            has not been read yet is not in it.
     """
 
     pool: ModelPool
@@ -256,3 +260,4 @@ class PoolSnapshot:
     table: RouteTable | None = None
     swaps: tuple[ModelSwap, ...] = ()
     policy: SwapPolicySpec | None = DEFAULT_POLICY
+    checks: Mapping[str, str | None] = field(default_factory=dict)

@@ -71,6 +71,7 @@ _PREPARING: Final[tuple[Question, ...]] = (
     swap_begin.fails_to_come_up,
     swap_begin.fails_its_checks,
     swap_begin.comes_up,
+    swap_begin.is_warm,
     swap_begin.is_checked,
     swap_commands.is_paused,
     swap_commands.waits_for_window,

@@ -64,6 +64,13 @@ def comes_up(flight: Flight, seen: SwapSeen, _now: datetime) -> Flight | None:
     return flight.waits(reason, f"{flight.new.model} is checked")
 
 
+def is_warm(flight: Flight, seen: SwapSeen, now: datetime) -> Flight | None:
+    """Wait for the first completions; a side that does not give them in time is refused."""
+    if seen.warming is None or flight.strategy is Strategy.OneAtATime or not flight.analysed:
+        return None
+    return _in_time(flight, seen.warming, "the task's checks are asked", now)
+
+
 def fails_its_checks(flight: Flight, seen: SwapSeen, now: datetime) -> Flight | None:
     """Refuse, or take back, what is clearly worse at the task's checks."""
     if seen.checks is None or seen.checks.worse is None or not flight.analysed:
@@ -75,11 +82,7 @@ def is_checked(flight: Flight, seen: SwapSeen, now: datetime) -> Flight | None:
     """Wait for the checks; a side that does not answer them in time is refused."""
     if seen.checks is None or seen.checks.done or not flight.analysed:
         return None
-    deadline = flight.history[-1].at + timedelta(seconds=flight.policy.warm_up.deadline.seconds)
-    if now >= deadline and flight.strategy is Strategy.SideBySide and seen.new.serves:
-        told = f"the checks did not end within {flight.policy.warm_up.deadline}: {seen.checks.told}"
-        return flight.moved(Event.REFUSED, Reason(ReasonCode.ChecksTooSlow, told), now)
-    return flight.waits(Reason(ReasonCode.ChecksRunning, seen.checks.told), "the checks end")
+    return _in_time(flight, Reason(ReasonCode.ChecksRunning, seen.checks.told), "the checks end", now)
 
 
 def is_prepared(flight: Flight, seen: SwapSeen, now: datetime) -> Flight:
@@ -95,7 +98,20 @@ def is_prepared(flight: Flight, seen: SwapSeen, now: datetime) -> Flight:
         weight, step = (100, len(flight.steps)) if enough else (flight.steps[0].weight, 1)
     else:
         weight, step = flight.steps[0].weight, 1
-    return replace(flight, step=step).weighted(weight).moved(Event.PREPARED, weight_set(flight, weight, told), now)
+    fresh = replace(flight, step=step, held_since=None)
+    return fresh.weighted(weight).moved(Event.PREPARED, weight_set(flight, weight, told), now)
+
+
+def _in_time(flight: Flight, reason: Reason, action: str, now: datetime) -> Flight:
+    """Wait for what the new side is asked, up to the policy's deadline for all of it."""
+    since = flight.held_since or now.replace(microsecond=0)
+    deadline = since + timedelta(seconds=flight.policy.warm_up.deadline.seconds)
+    if now < deadline:
+        return replace(flight, held_since=since).waits(reason, action, deadline)
+    told = (
+        f"what {flight.new.model} is asked first did not end within {flight.policy.warm_up.deadline}: {reason.message}"
+    )
+    return flight.moved(Event.REFUSED, Reason(ReasonCode.ChecksTooSlow, told), now)
 
 
 def weight_set(flight: Flight, weight: int, more: str = "") -> Reason:

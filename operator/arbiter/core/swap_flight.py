@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from arbiter.api.modelpool import Serving
     from arbiter.api.swappolicy import Strategy, SwapPolicySpec
+    from arbiter.core.check_pairs import Pairs
     from arbiter.core.rollout import Step
     from arbiter.core.swap_analysis import Learnt
 
@@ -74,6 +75,7 @@ class Flight:
         held_since: since when they do; None while they do not yet.
         pods: engine pods that the new side is to have.
         learnt: what the routers' counts have shown; None before requests move, and for what is not analysed.
+        pairs: how both sides did at the task's checks; None without any.
         started_at: when it began; None before.
         next: what happens next; None once it has ended.
         history: the phases so far.
@@ -97,6 +99,7 @@ class Flight:
     held_since: datetime | None = None
     pods: int = 0
     learnt: Learnt | None = None
+    pairs: Pairs | None = None
     started_at: datetime | None = None
     next: Next | None = None
     history: tuple[Begun, ...] = ()

@@ -6,6 +6,7 @@ the engine's own; nothing is remembered here.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -15,15 +16,18 @@ from arbiter.api.modelswap import Phase
 from arbiter.api.reasons import Reason, ReasonCode
 from arbiter.api.swappolicy import Strategy
 from arbiter.core.candidacy import Candidacy
-from arbiter.core.engine_health import STUCK, requested_memory
+from arbiter.core.engine_health import STUCK, quoted, requested_memory
 from arbiter.core.fit import judge_fit
 from arbiter.core.needed import model_facts
+from arbiter.core.readiness import asked as ask_again
 from arbiter.core.readiness import view_of
 from arbiter.core.route_plan import laggards, told_weight
 from arbiter.core.swap_analysis import first_failures
+from arbiter.core.swap_checks import ask_checks
 from arbiter.core.swap_choice import SharedRoom, choose_strategy, with_held
 from arbiter.core.swap_seen import Choice, Opening, SideSeen, SwapSeen
 from arbiter.core.windows import window_at
+from arbiter.engines.openai_calls import proof_call
 from arbiter.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -32,17 +36,35 @@ if TYPE_CHECKING:
 
     from arbiter.api.modelpool import Serving, Task
     from arbiter.api.swappolicy import SwapPolicySpec
+    from arbiter.core.actions import StartJob
     from arbiter.core.candidacy import Fit
     from arbiter.core.needed import Needed
     from arbiter.core.pool_facts import PoolFacts
     from arbiter.core.pool_flights import Flying
     from arbiter.core.readiness import Readiness
     from arbiter.core.revisions import FrozenRevision
+    from arbiter.core.swap_checks import Asked
     from arbiter.core.swap_flight import Flight
     from arbiter.core.swap_requests import Requests
 
 _PATIENCE: Final = timedelta(seconds=60)
 """How long what hardly mends by itself may last while no request is at stake."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One look at a swap.
+
+    Attributes:
+        seen: what the next decision may know.
+        asked: how far the task's checks are.
+        jobs: what its engines are asked now.
+    """
+
+    seen: SwapSeen
+    asked: Asked
+    jobs: tuple[StartJob, ...] = ()
+
 
 _AT_ONCE: Final = frozenset({ReasonCode.EngineCrashed, ReasonCode.StartedTooSlowly})
 """What has lasted long enough when it is told."""
@@ -50,7 +72,7 @@ _AT_ONCE: Final = frozenset({ReasonCode.EngineCrashed, ReasonCode.StartedTooSlow
 
 def look(
     facts: PoolFacts, needed: Needed, readiness: Mapping[str, Readiness], flying: Flying, requests: Requests
-) -> SwapSeen:
+) -> Look:
     """Give what is seen of a swap.
 
     Args:
@@ -64,12 +86,14 @@ def look(
     if flight is None:
         raise ValueError(f"{flying.name} has not been seen before")
     task = next((each for each in facts.pool.spec.tasks if each.name == flight.task), None)
+    asked = ask_checks(facts, needed, flight, task)
     late = laggards(facts)
     begins = flight.phase is Phase.Waiting
     fit = _fit(facts, needed, flight, task) if begins and task is not None else None
+    warming = _warming(facts, needed, flight, readiness)
     feeds = [router.feed for router in facts.routers]
     since_ms = round(flight.history[-1].at.timestamp() * 1000) if flight.history else 0
-    return SwapSeen(
+    seen = SwapSeen(
         old=_side(facts, needed, readiness, flight, flight.old),
         new=_side(facts, needed, readiness, flight, flight.new),
         choice=_choice(facts, needed, flight, fit) if begins else Choice(flight.strategy, flight.reason),
@@ -79,12 +103,37 @@ def look(
         is_active=_serves(facts, flight),
         withdrawn=requests.withdrawn.get(flying.name) or _gone(facts, flight, task),
         superseded=requests.superseded.get(flying.name),
-        delayed=_delayed(facts, needed, flight),
+        delayed=_delayed(facts, needed, flight, asked),
         fit=fit,
         obeyed=told_weight(facts, flight) and not late,
         laggards=late,
+        warming=None if warming is None else warming.reason,
+        checks=asked.checked,
         first_failed=first_failures(feeds, flight.task, since_ms) if flight.moves_requests else 0,
     )
+    jobs = asked.jobs if warming is None else warming.jobs
+    return Look(seen, asked, jobs if seen.new.serves or flight.strategy is Strategy.OneAtATime else ())
+
+
+def _warming(facts: PoolFacts, needed: Needed, flight: Flight, readiness: Mapping[str, Readiness]) -> Readiness | None:
+    """Ask the new side for the completions that it has to give before it counts; None once they have come back."""
+    frozen, ready = needed.running.get(flight.new.revision), readiness.get(flight.new.revision)
+    if flight.phase is not Phase.Preparing or frozen is None or ready is None or not ready.ready:
+        return None
+    call, count = proof_call(frozen.served, frozen.capabilities), flight.policy.warm_up.completions
+    # The first one was asked for when its engine came up.
+    for number in range(2, count + 1):
+        key = f"warm/{number}/{frozen.revision}"
+        result = facts.snapshot.jobs.get(key)
+        if result is not None and not result.running and result.ok:
+            continue
+        waiting = Reason(ReasonCode.WarmingUp, f"{frozen.model} is asked for its completion {number} of {count}")
+        failed = None
+        if result is not None and not result.running:
+            told = f"{frozen.model} did not give its completion {number} of {count}: {quoted(result.problem)}"
+            failed = Reason(ReasonCode.WarmingUp, told)
+        return ask_again(facts, frozen, (key, call), result, (waiting, failed))
+    return None
 
 
 def _serves(facts: PoolFacts, flight: Flight) -> bool:
@@ -154,8 +203,10 @@ def _window(policy: SwapPolicySpec, now: datetime) -> Opening:
     return Opening(state.is_open, state.reason, state.changes_at)
 
 
-def _delayed(facts: PoolFacts, needed: Needed, flight: Flight) -> Opening | None:
-    """One swap of a task at a time, and one at a time that needs room for engines."""
+def _delayed(facts: PoolFacts, needed: Needed, flight: Flight, asked: Asked) -> Opening | None:
+    """One swap of a task at a time, one at a time that needs room, and none whose checks do not read."""
+    if asked.problem is not None:
+        return Opening(open=False, reason=asked.problem)
     before = facts.current.get(flight.task)
     if before is not None and before.name != flight.name:
         told = f"{before.name} ends first: {before.reason.message}"

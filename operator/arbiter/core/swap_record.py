@@ -27,6 +27,7 @@ from arbiter.api.modelswap import (
 )
 from arbiter.api.reasons import ConditionType, Reason, ReasonCode
 from arbiter.api.swappolicy import Strategy
+from arbiter.core.check_pairs import Pairs
 from arbiter.core.status import with_abnormality, with_condition
 from arbiter.core.swap_analysis import Learnt
 from arbiter.core.swap_flight import Begun, Flight, Next
@@ -94,6 +95,7 @@ def read_flight(swap: ModelSwap) -> Flight | None:
         held_since=weights.since,
         pods=status.to.replicas or 0,
         learnt=None if status.evidence is None else Learnt.from_text(status.evidence, status.policy),
+        pairs=None if status.scores is None else Pairs.from_text(status.scores),
         started_at=status.started_at,
         next=None if status.next is None else Next(status.next.action, status.next.at),
         history=tuple(
@@ -110,13 +112,13 @@ class Shown:
         old: the old side.
         new: the new side.
         judgement: of what was learnt; None before there is any.
-        checks: how both sides answered the task's checks.
+        checks: how both sides answered the task's checks; None leaves what was shown before.
     """
 
     old: SideNow = SideNow()
     new: SideNow = SideNow()
     judgement: Judgement | None = None
-    checks: tuple[CheckStatus, ...] = ()
+    checks: tuple[CheckStatus, ...] | None = None
 
 
 def swap_status(flight: Flight, swap: ModelSwap, shown: Shown, now: datetime) -> ModelSwapStatus:
@@ -152,7 +154,8 @@ def swap_status(flight: Flight, swap: ModelSwap, shown: Shown, now: datetime) ->
         progress=_progress(flight),
         next=None if flight.next is None else NextAction(action=flight.next.action[:_LONGEST], at=flight.next.at),
         metrics=_metrics(judgement) if judgement is not None else before.metrics,
-        checks=shown.checks,
+        checks=before.checks if shown.checks is None else shown.checks,
+        scores=None if flight.pairs is None or flight.ended else flight.pairs.to_text(),
         evidence=None if flight.learnt is None or flight.ended else flight.learnt.to_text(),
         history=_history(flight),
         started_at=flight.started_at,

@@ -108,6 +108,7 @@ class SwapSeen:
         fit: whether the new side is compatible; None while its model is not known well enough.
         obeyed: every live router obeys the weights that were written last.
         laggards: names of routers that do not.
+        warming: what the new side's first completions wait for; None once they have come back.
         checks: of the task; None if it has none.
         judgement: of the evidence; None before there is any.
         first_failed: requests of the new side, if every one of the first ones failed; 0 once one went well.
@@ -126,6 +127,7 @@ class SwapSeen:
     fit: Fit | None = None
     obeyed: bool = False
     laggards: tuple[str, ...] = field(default=())
+    warming: Reason | None = None
     checks: Checked | None = None
     judgement: Judgement | None = None
     first_failed: int = 0

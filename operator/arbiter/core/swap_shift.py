@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from arbiter.api.reasons import Reason, ReasonCode
 from arbiter.api.swappolicy import OnInconclusive
@@ -52,20 +52,27 @@ def moves_in_one_step(flight: Flight, seen: SwapSeen, now: datetime) -> Flight |
         whole = replace(flight, step=len(flight.steps), pods=seen.replicas).weighted(100)
         return whole.waits(weight_set(whole, 100), "it ends once every router obeys")
     if not seen.obeyed:
-        return flight.waits(routers_behind(seen), "it ends once every router obeys")
+        return waits_for_routers(flight, seen, now)
     return flight.moved(Event.PROMOTED, promoted(flight), now)
 
 
-def is_obeyed(flight: Flight, seen: SwapSeen, _now: datetime) -> Flight | None:
+def is_obeyed(flight: Flight, seen: SwapSeen, now: datetime) -> Flight | None:
     """Wait for the routers."""
-    return None if seen.obeyed else flight.waits(routers_behind(seen), "it goes on once every router obeys")
+    return None if seen.obeyed else waits_for_routers(flight, seen, now)
 
 
-def routers_behind(seen: SwapSeen) -> Reason:
-    """Say which routers do not obey yet."""
+def waits_for_routers(flight: Flight, seen: SwapSeen, now: datetime) -> Flight:
+    """Say which routers do not obey yet, and until when that is waited for before they are replaced."""
     named = ", ".join(seen.laggards[:3])
     told = f"the newest weights are not obeyed yet by {named}" if named else "no router is there yet that could obey"
-    return Reason(ReasonCode.RoutersBehind, told)
+    waits_already = flight.reason.code is ReasonCode.RoutersBehind and flight.next is not None
+    deadline = flight.next.at if waits_already and flight.next is not None else None
+    at = deadline or now.replace(microsecond=0) + timedelta(seconds=ROUTER_DEADLINE_S)
+    return flight.waits(Reason(ReasonCode.RoutersBehind, told), "routers that do not obey are replaced", at)
+
+
+ROUTER_DEADLINE_S: Final = 30
+"""Seconds that a router may take to obey; one that listens takes milliseconds."""
 
 
 def is_blind(flight: Flight, seen: SwapSeen, _now: datetime) -> Flight | None:

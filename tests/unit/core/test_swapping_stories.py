@@ -79,7 +79,7 @@ class Tale(Story):
 
 
 def _without_figures(lines: list[str], same: set[str]) -> list[str]:
-    """Leave out the statuses of swaps that say the same with other figures, and the time of a pass with nothing else."""
+    """Leave out the statuses of swaps that say the same with other figures, and passes with nothing else."""
     kept, skipping = [], False
     for line in lines:
         if not line.startswith("    "):
