@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 CONTEXT = os.environ.get("ARBITER_KUBECONTEXT", "")
+LAST = ("test_api_server", "test_lifecycle")
+"""The modules that take the API server away for a while, and the whole cluster down."""
+
 DEFINITIONS = [definition["metadata"]["name"] for definition in crd.definitions().values()]
 
 
@@ -39,7 +42,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what has no object, count what needs a cluster, and let those that take it down come last."""
+    """Leave out what has no object, count what needs a cluster, and let those that disturb all of it come last."""
     if CONTEXT:
         left_out = [item for item in items if item.get_closest_marker("devcluster")]
         items[:] = [item for item in items if item not in left_out]
@@ -47,7 +50,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if "cluster" in getattr(item, "fixturenames", ()):
             item.user_properties.append(("cluster tests", 1))
-    items.sort(key=lambda item: item.path.stem == "test_lifecycle")
+    items.sort(key=lambda item: LAST.index(item.path.stem) + 1 if item.path.stem in LAST else 0)
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ A host process reaches pods and Services at their own addresses, as the README's
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -14,7 +15,7 @@ import sys
 import urllib.request
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from devcluster.images.recipes import reference
 from devcluster.waiting import wait_until
@@ -42,16 +43,38 @@ class HostOperator:
     log: Path
     address: str
 
+    @property
+    def name(self) -> str:
+        """What it is called; in the Lease and in events with `_` and a word of chance behind it."""
+        return self.log.stem
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Give its log."""
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
+
     def metric(self, name: str) -> float:
         """Give one metric, such as `arbiter_leader`; 0 where it has none of that name."""
         found = re.search(rf"^{re.escape(name)} (\S+)$", self._fetched("/metrics"), re.MULTILINE)
         return float(found[1]) if found else 0.0
+
+    def total(self, name: str) -> float:
+        """Give the sum of all series of a metric, such as `arbiter_api_writes_total`."""
+        found = re.findall(rf"^{re.escape(name)}(?:{{.*}})? (\S+)$", self._fetched("/metrics"), re.MULTILINE)
+        return sum(float(each) for each in found)
 
     @property
     def leads(self) -> bool:
         """Whether it leads; one that does not answer does not."""
         try:
             return self.metric("arbiter_leader") == 1
+        except OSError:
+            return False
+
+    @property
+    def ready(self) -> bool:
+        """Whether it has seen everything that it follows, and could lead."""
+        try:
+            return self._fetched("/readyz") == "ok\n"
         except OSError:
             return False
 
@@ -99,13 +122,20 @@ class Operators:
     _stack: ExitStack = field(default_factory=ExitStack)
     _begun: int = 0
 
-    def start(self, *more: str, leading: bool = True, environment: Mapping[str, str] | None = None) -> HostOperator:
+    def start(
+        self,
+        *more: str,
+        leading: bool = True,
+        environment: Mapping[str, str] | None = None,
+        program: tuple[str, ...] = ("arbiter.cli.main",),
+    ) -> HostOperator:
         """Start one more.
 
         Args:
             more: further options.
             leading: wait until it leads.
             environment: further variables, such as a point at which it is to fail.
+            program: the module that is run, and what it takes before the operator's own command.
         """
         self._begun += 1
         name = f"operator-{self._begun}"
@@ -123,9 +153,10 @@ class Operators:
             f"--ollama-image={reference('ollama')}",
             f"--plain-http={REGISTRY},{PRIVATE_REGISTRY}",
         )
-        command = (sys.executable, "-m", "arbiter.cli.main", "operator", *options, *more)
-        variables = {**os.environ, "PYTHONPATH": str(ROOT / "operator"), **(environment or {})}
-        process = subprocess.Popen(command, stderr=log.open("wb"), env=variables)  # noqa: S603  our own program
+        command = (sys.executable, "-m", *program, "operator", *options, *more)
+        variables = {**os.environ, "PYTHONPATH": f"{ROOT / 'operator'}{os.pathsep}{ROOT}", **(environment or {})}
+        with log.open("wb") as writing:
+            process = subprocess.Popen(command, stderr=writing, env=variables)  # noqa: S603  our own program
         operator = HostOperator(process, log, f"http://127.0.0.1:{port}")
         self._stack.callback(_ended, operator)
         if leading:

@@ -11,7 +11,7 @@ from tests.e2e.engines import answers
 from tests.e2e.running import Cluster, said
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 OURS = "deployments,services,configmaps,secrets,roles,rolebindings,serviceaccounts,controllerrevisions,jobs,pods"
 """The kinds of objects that a pool makes, and the network policies and budgets beside them."""
@@ -66,16 +66,16 @@ class Place:
         conditions = self.status(what).get("conditions", [])
         return next((each for each in conditions if each["type"] == kind), {})
 
-    def says(self, what: str, reason: str, kind: str = "Ready", seconds: float = 60) -> str:
-        """Wait until a condition has a reason; give its message."""
+    def says(self, what: str, reason: str, kind: str = "Ready", seconds: float = 60, words: Sequence[str] = ()) -> str:
+        """Wait until a condition has a reason, and a message that holds these words; give the message."""
         found: dict[str, Any] = {}
 
         def said_so() -> bool:
             found.clear()
             found.update(self.condition(what, kind))
-            return found.get("reason") == reason
+            return found.get("reason") == reason and all(word in found["message"] for word in words)
 
-        assert wait_until(said_so, seconds, pause=0.2), f"{what}: {kind} is not {reason} but {found}"
+        assert wait_until(said_so, seconds, pause=0.2), f"{what}: {kind} is not {reason} with {words} but {found}"
         message: str = found["message"]
         return message
 
