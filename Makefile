@@ -8,8 +8,8 @@ BIN := $(VENV)/bin
 REPORTS := .cache
 
 .DEFAULT_GOAL := help
-.PHONY: help install check compiled unit unit-compiled contract test calibration bench bench-cluster bench-core bench-router bench-venv fuzz \
-        mutation lock clean cluster cluster-down e2e demo image need-python need-go
+.PHONY: help install check compiled unit unit-compiled contract test calibration bench bench-cluster bench-core bench-operator bench-router \
+        bench-venv fuzz mutation lock clean cluster cluster-down e2e demo image need-python need-go
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9 -]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -85,6 +85,10 @@ fuzz: install ## the router's HTTP parsers against another one; SEED=n repeats a
 
 bench-cluster: install ## the local cluster: seconds up and down, memory when idle; about five minutes, as root
 	@$(BIN)/python -m bench.devcluster
+
+bench-operator: install need-go ## the operator: 1,000 models and 100 pools, and a first completion; QUICK=1 ONLY=crowd REPEATS=3
+	@$(BIN)/python -m bench.operator $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) \
+	  $(if $(REPEATS),--repeats $(REPEATS))
 
 bench-core: install ## one evidence block, histograms, schemas: time of each
 	@$(BIN)/python -m bench.core

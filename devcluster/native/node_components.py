@@ -131,6 +131,8 @@ def kubelet_configuration(layout: Layout, node: Node) -> dict[str, Any]:
         "makeIPTablesUtilChains": False,
         "podLogsDir": str(node.root / "pod-logs"),
         "volumePluginDir": str(node.root / "volume-plugins"),
+        # What `devcluster load` brought is anybody's, also where the same image was pulled under another name since.
+        "imagePullCredentialsVerificationPolicy": "NeverVerify",
         # A disk that is full is the developer's business; pods and images are never thrown out for it.
         "imageGCHighThresholdPercent": 100,
         "evictionHard": {"nodefs.available": "0%", "nodefs.inodesFree": "0%", "imagefs.available": "0%"},

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 Value = TypeVar("Value")
 
 _NAME = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
+_OBJECT = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
 _DOMAIN = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
 _REGISTRY = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?(:[0-9]{1,5})?")
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,511}")
@@ -59,6 +60,13 @@ def read_name(text: str) -> str:
     """The name of a namespace or another object."""
     if _NAME.fullmatch(text) is None:
         raise argparse.ArgumentTypeError(f"must be a name of lower-case letters, digits and '-', not {text!r}")
+    return text
+
+
+def read_object_name(text: str) -> str:
+    """The name of an object whose name may hold dots, such as a ConfigMap."""
+    if _OBJECT.fullmatch(text) is None:
+        raise argparse.ArgumentTypeError(f"must be a name of lower-case letters, digits, '-' and '.', not {text!r}")
     return text
 
 

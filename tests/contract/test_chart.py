@@ -56,6 +56,7 @@ MODES: dict[str, dict[str, Any]] = {
         "imagePullSecrets": ["login"],
         "engines": {"ollama": {"repository": "registry.example/ollama", "tag": "", "digest": DIGEST}},
         "logFormat": "text",
+        "trustConfigMap": "company-authorities",
         "serviceAccount": {"name": "keeper", "annotations": {"example.com/role": "reader"}},
         "nodeSelector": {"kubernetes.io/os": "linux"},
         "tolerations": [{"key": "dedicated", "operator": "Exists", "effect": "NoSchedule"}],

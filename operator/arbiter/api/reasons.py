@@ -252,10 +252,10 @@ class ReasonCode(StrEnum):
     """The engine ends right after its start, again and again."""
 
     FetchFailed = "FetchFailed"
-    """The weights could not be brought to the node."""
+    """The weights could not be brought to the node, or into the shared engine."""
 
     Downloading = "Downloading"
-    """The weights are on their way to the node."""
+    """The weights are on their way to the node, or into the shared engine."""
 
     StartedTooSlowly = "StartedTooSlowly"
     """The engine is not ready after its startup deadline."""
@@ -267,10 +267,11 @@ class ReasonCode(StrEnum):
     """The shared engine fetches or loads the model."""
 
     LoadFailed = "LoadFailed"
-    """The shared engine could not fetch or load the model."""
+    """The shared engine could not fetch, make or load the model."""
 
     WaitingForRoom = "WaitingForRoom"
-    """The shared engine holds as many models as it may, and none of them may go."""
+    """The shared engine holds as many models as it may, and none of them may go; or it holds the same weights with
+    other options, which it can do once only."""
 
     WaitingForAnswer = "WaitingForAnswer"
     """The engine is up and is being asked for one token."""

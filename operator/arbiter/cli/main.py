@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from arbiter import __version__
-from arbiter.cli import crds, fetch, operator, router
+from arbiter.cli import fetch, operator, router
 from arbiter.errors import ArbiterError
 
 if TYPE_CHECKING:
@@ -33,11 +33,17 @@ def parser() -> argparse.ArgumentParser:
     way.add_argument("--check", action="store_true", help="write nothing; exit with 1 when a file is out of date")
     way.add_argument("--print", action="store_true", help="print the definitions, for `kubectl apply -f -`")
     generate.add_argument("--root", type=Path, default=Path(), help="the checkout to write to (default: this folder)")
-    generate.set_defaults(run=crds.run)
+    generate.set_defaults(run=_run_crds)
     fetch.add(commands)
     operator.add(commands)
     router.add(commands)
     return top
+
+
+def _run_crds(arguments: argparse.Namespace) -> int:
+    from arbiter.cli import crds  # noqa: PLC0415  all kinds are built there, and a resolver should start soon
+
+    return crds.run(arguments)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

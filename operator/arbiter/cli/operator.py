@@ -51,6 +51,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     setting("ollama_gpu_image", settings.read_image, "the same with GPUs; without it Ollama is refused there")
     setting("pull_policy", _pull_policy, "when a node pulls images: Always, IfNotPresent or Never")
     setting("plain_http", settings.read_registries, "registries of models that are asked without TLS, with commas")
+    setting(
+        "trust_config_map",
+        settings.read_object_name,
+        "the ConfigMap whose ca.crt holds further authorities for sources",
+    )
     parser.set_defaults(run=run)
 
 

@@ -3,6 +3,8 @@
 - An Apply of what stands already as it is wanted writes nothing. Where the API server stores it otherwise than it was
   wanted (it writes amounts in its own way, and leaves out what is empty), our own last write is remembered with what
   came of it, and the same is not written again until one of the two changes.
+- Tables and statuses are written only over what was seen of them. A leader that was replaced without knowing it, and
+  whose request comes late, cannot write over what its successor wrote.
 - A conflict ends the pass: the object is read as it is now, and the next pass decides anew. So does a name that
   somebody else has; the next pass sees that object, and says so to people.
 - What was written is remembered at once, so the next pass sees it even before the watch tells.
@@ -25,7 +27,7 @@ from arbiter.api.meta import GROUP, VERSION
 from arbiter.api.modelpool import ModelPoolStatus
 from arbiter.api.modelswap import ModelSwapStatus
 from arbiter.controller.cache import MODEL, POOL, SWAP, standing_of
-from arbiter.controller.kinds import UNREAD, resource_of
+from arbiter.controller.kinds import UNREAD
 from arbiter.core.actions import Apply, Create, Emit, ObjectKey, Remove, StartJob, StopJob, WriteStatus
 from arbiter.core.manifests.drift import says
 from arbiter.errors import ConflictError, NotOursError
@@ -33,6 +35,7 @@ from arbiter.kubeapi import applying, deleting, reading
 from arbiter.kubeapi.connection import Request
 from arbiter.kubeapi.events import Importance
 from arbiter.kubeapi.references import Reference
+from arbiter.kubeapi.resources import CONFIG_MAPS, resource_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -166,7 +169,8 @@ class Carrier:
         if seen is not None and not seen.deleting and _stands(written.get(key), seen.body, wanted):
             return
         body = None if seen is None else seen.body
-        stored = await applying.apply_onto(self._asking, resource, wanted, owner, body)
+        table = resource is CONFIG_MAPS
+        stored = await applying.apply_onto(self._asking, resource, wanted, owner, body, unchanged=table)
         self._counting.wrote(key.kind, "apply")
         written[key] = _Written(_sum(wanted), _sum(_part(stored, wanted)))
         self._cache.written(resource, stored)

@@ -29,7 +29,7 @@ from arbiter.core.manifests import names
 from arbiter.core.snapshot import Standing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 
     from arbiter.controller.observed import Held, SeenSlice
     from arbiter.controller.store import Place
@@ -41,6 +41,9 @@ log = logging.getLogger(__name__)
 POOL, MODEL, SWAP = "ModelPool", "LocalModel", "ModelSwap"
 """The kinds whose status passes write; the first two are passed."""
 
+BY_LABELS = ""
+"""Stands for the name of a model where a pool chooses models by their labels; no model has it."""
+
 Parsed = TypeVar("Parsed", LocalModel, ModelPool, ModelSwap, SwapPolicy)
 
 
@@ -48,7 +51,8 @@ class Cache:
     """What the watches told.
 
     Attributes:
-        pools: the ModelPools.
+        pools: the ModelPools, found by their namespace, by each model that they name, and by whether they choose by
+            labels.
         models: the LocalModels, found by their namespace too.
         swaps: the ModelSwaps, found by their namespace and pool too.
         policies: the SwapPolicies.
@@ -62,7 +66,7 @@ class Cache:
             concerned: called for every pool or model that a change concerns.
         """
         self._concerned = concerned
-        self.pools: Store[ModelPool] = Store(lambda pool: (pool.metadata.namespace,))
+        self.pools: Store[ModelPool] = Store(_found_by)
         self.models: Store[LocalModel] = Store(lambda model: (model.metadata.namespace,))
         self.swaps: Store[ModelSwap] = Store(lambda swap: ((swap.metadata.namespace, swap.spec.pool),))
         self.policies: Store[SwapPolicy] = Store()
@@ -79,7 +83,7 @@ class Cache:
     # What the watches tell.
 
     def pool_seen(self, place: Place, body: Mapping[str, Any] | None) -> None:
-        """A pool is new, changed or gone. It concerns itself and the models that it names, or named."""
+        """A pool is new, changed or gone. It concerns itself and the models whose use by it is another one now."""
         before = self.pools.get(place)
         pool = None if body is None else _parsed(ModelPool, body)
         if pool is None:
@@ -91,9 +95,9 @@ class Cache:
         if before is not None and (pool is None or pool.metadata.uid != before.metadata.uid):
             self.forget_unread(Subject(POOL, *place))
         self._concerned(Subject(POOL, *place))
-        named = models_named(before), models_named(pool)
-        if named[0] != named[1] or pool is None or before is None:
-            for model in named[0] | named[1]:
+        used = models_used(before), models_used(pool)
+        for model in used[0].keys() | used[1].keys():
+            if used[0].get(model) != used[1].get(model):
                 self._concerned(Subject(MODEL, place[0], model))
 
     def model_seen(self, place: Place, body: Mapping[str, Any] | None) -> None:
@@ -108,9 +112,8 @@ class Cache:
             self.models.put(place, model)
         self._models_by_name.pop(place[0], None)
         self._concerned(Subject(MODEL, *place))
-        for pool in self.pools.by(place[0]):
-            if pool.spec.model_selector is not None or place[1] in models_named(pool):
-                self._concerned(Subject(POOL, place[0], pool.metadata.name))
+        for pool in (*self.pools.by(place), *self.pools.by((place[0], BY_LABELS))):
+            self._concerned(Subject(POOL, place[0], pool.metadata.name))
 
     def swap_seen(self, place: Place, body: Mapping[str, Any] | None) -> None:
         """A ModelSwap is new, changed or gone. It concerns the pool that it names."""
@@ -284,17 +287,29 @@ class Cache:
         return sorted(self._held_sums.get(node, Counter[str]()).items())
 
 
-def models_named(pool: ModelPool | None) -> frozenset[str]:
-    """Every LocalModel that a pool names, for whatever."""
+def models_used(pool: ModelPool | None) -> dict[str, tuple[str, ...]]:
+    """Every LocalModel that a pool names, for whatever, and the tasks that use it, by wish or as it is."""
     if pool is None:
-        return frozenset()
+        return {}
     spec = pool.spec
-    named = {*(spec.models or ()), *spec.preload}
+    found: dict[str, set[str]] = {model: set() for model in (*(spec.models or ()), *spec.preload)}
     for task in spec.tasks:
-        named |= {*task.candidates, *task.fallback, *((task.model,) if task.model else ())}
+        for model in (*task.candidates, *task.fallback, *((task.model,) if task.model else ())):
+            found.setdefault(model, set()).add(task.name)
     for served in pool.status.tasks:
-        named |= {each.model for each in (served.active, served.candidate) if each is not None}
-    return frozenset(named)
+        for side in (served.active, served.candidate):
+            if side is not None:
+                found.setdefault(side.model, set()).add(served.name)
+    return {model: tuple(sorted(tasks)) for model, tasks in found.items()}
+
+
+def _found_by(pool: ModelPool) -> Iterator[Hashable]:
+    namespace = pool.metadata.namespace
+    yield namespace
+    if pool.spec.model_selector is not None:
+        yield namespace, BY_LABELS
+    for model in models_used(pool):
+        yield namespace, model
 
 
 def standing_of(resource: Resource, body: Mapping[str, Any]) -> Standing:

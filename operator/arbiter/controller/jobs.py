@@ -42,6 +42,10 @@ REFUSED_S, REFUSED_PAUSE_S = 2.0, 0.05
 """Seconds for which a refused connection is tried again, and between: a Service's address works a moment after its
 endpoints are told. Nothing was sent by then, so it is still the same attempt."""
 
+ONCE = {"connection": "close"}
+"""A connection that stayed open would lead to the same pod for ever, though its Service has another one by now, and
+would keep a pod from ending that waits until it is idle."""
+
 KEPT = 256
 """Ended jobs of a pool whose results are kept; those that ended first are forgotten."""
 
@@ -96,7 +100,8 @@ class HttpSending:
             if call.streams
             else aiohttp.ClientTimeout(total=call.deadline_s, sock_connect=CONNECT_S)
         )
-        headers = {"content-type": "application/json"} if call.body is not None else {}
+        kind = {"content-type": "application/json"} if call.body is not None else {}
+        headers = {**ONCE, **kind}
         clock = asyncio.get_running_loop().time
         end = clock() + REFUSED_S
         while True:

@@ -61,7 +61,7 @@ class Leader:
         self._parts = parts
         self._clock = asyncio.get_running_loop().time
         self.epoch = Epoch(self._still_leading)
-        self.jobs = Jobs(HttpSending(session), parts.concerned, parts.now)
+        self.jobs = Jobs(HttpSending(session), self._job_told, parts.now)
         self.scrape = Scrape(parts.cache, HttpGetting(session), parts.tables, parts.concerned)
         self.checks = CheckTexts(parts.cache, parts.asking, parts.concerned)
         self.carrier = Carrier(
@@ -83,6 +83,11 @@ class Leader:
             now=parts.now,
             gone=self._gone,
         )
+
+    def _job_told(self, pool: Subject) -> None:
+        """A job of a pool has something new; what it did in a shared engine is to be seen soon."""
+        self.scrape.soon(pool)
+        self._parts.concerned(pool)
 
     async def work(self) -> None:
         """Lead, until cancelled.

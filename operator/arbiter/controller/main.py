@@ -17,6 +17,7 @@ import random  # noqa: TID251  pauses are drawn here, at the edge
 import secrets  # noqa: TID251  keys that nobody may guess
 import signal
 import sys
+import time
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -34,7 +35,7 @@ from arbiter.controller.planning import CorePlanning
 from arbiter.controller.resolver import ServiceResolver
 from arbiter.errors import DeposedError
 from arbiter.kubeapi.connection import Connection
-from arbiter.kubeapi.leading import Candidate, lead
+from arbiter.kubeapi.leading import Candidate, Tenure, WhileLeading, lead
 
 if TYPE_CHECKING:
     from arbiter.controller.options import Options
@@ -67,7 +68,17 @@ async def operate(options: Options, planning: Planning) -> int:
     metrics = Metrics()
     async with AsyncExitStack() as stack:
         stack.push_async_callback(connection.close)
-        parts = Parts(options, connection, metrics, identity, draw=random.random, now=_now, secret=_secret)
+        tenure = Tenure()
+        parts = Parts(
+            options,
+            connection,
+            WhileLeading(connection, tenure, elapsed),
+            metrics,
+            identity,
+            draw=random.random,
+            now=_now,
+            secret=_secret,
+        )
         resolver = ServiceResolver(parts.cache, options.cluster_domain)
         session = await stack.enter_async_context(
             aiohttp.ClientSession(
@@ -81,7 +92,7 @@ async def operate(options: Options, planning: Planning) -> int:
             probes.application(lambda: parts.watches.missing, leader.exposition), options.host, options.port
         )
         stack.push_async_callback(runner.cleanup)
-        candidate = Candidate(connection, options.namespace, identity, asyncio.get_running_loop().time, _now)
+        candidate = Candidate(connection, options.namespace, identity, elapsed, _now, tenure=tenure)
         log.info("operator %s of %s starts", arbiter.__version__, identity, extra={"reason": "Started"})
         return await _until_told(parts, candidate, leader)
 
@@ -126,6 +137,12 @@ def _deposed(error: BaseException) -> bool:
     if isinstance(error, BaseExceptionGroup):
         return error.subgroup(DeposedError) is not None
     return isinstance(error, DeposedError)
+
+
+def elapsed() -> float:
+    """Seconds that never go back, and that pass while the machine sleeps, where the platform can tell."""
+    boot: int | None = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if boot is None else time.clock_gettime(boot)  # noqa: TID251  the edge of the program
 
 
 def _now() -> datetime:

@@ -60,7 +60,7 @@ class SeenPod:
         labels: its labels.
         owner: who controls it; None when nobody does.
         port: that its engine serves on; 0 without an engine.
-        fetching: its init container downloads weights at the moment.
+        fetching: a container of it brings weights at the moment.
     """
 
     view: PodView
@@ -126,7 +126,7 @@ def seen_pod(body: Mapping[str, Any]) -> SeenPod:
     waiting = next(
         ((each["name"], state) for each in containers if (state := _waiting(each)) is not None), ("", dict[str, str]())
     )
-    code, words = _last_end(containers)
+    ended, code, words = _last_end(containers)
     view = PodView(
         name=metadata["name"],
         phase=_phase(status.get("phase")),
@@ -142,10 +142,11 @@ def seen_pod(body: Mapping[str, Any]) -> SeenPod:
         restarts=sum(each.get("restartCount") or 0 for each in containers),
         last_exit=code,
         last_message=words,
+        last_container=ended,
         evicted=_evicted(status, conditions),
         uid=metadata.get("uid", ""),
     )
-    fetching = any(each["name"] == FETCH_CONTAINER and "running" in (each.get("state") or {}) for each in inits)
+    fetching = any(each["name"] == FETCH_CONTAINER and "running" in (each.get("state") or {}) for each in containers)
     return SeenPod(
         view=view,
         namespace=metadata.get("namespace", ""),
@@ -168,21 +169,21 @@ def _waiting(container: Mapping[str, Any]) -> dict[str, str] | None:
     return None if state is None or state.get("reason") in _STARTING else state
 
 
-def _last_end(containers: Iterable[Mapping[str, Any]]) -> tuple[int | None, str]:
-    """Exit code and last words of the container that ended last."""
+def _last_end(containers: Iterable[Mapping[str, Any]]) -> tuple[str, int | None, str]:
+    """Name, exit code and last words of the container that ended last."""
     ends = [
-        end
+        (each["name"], end)
         for each in containers
         for state in ("lastState", "state")
         if (end := (each.get(state) or {}).get("terminated")) is not None
     ]
     if not ends:
-        return None, ""
+        return "", None, ""
     # Of several that ended in the same second the later container counts: `max` gives the first of equals.
-    last = max(reversed(ends), key=lambda end: str(end.get("finishedAt") or ""))
+    name, last = max(reversed(ends), key=lambda end: str(end[1].get("finishedAt") or ""))
     reason = str(last.get("reason") or "")
     words = str(last.get("message") or "").strip() or ("" if reason in _SAYS_NOTHING else reason)
-    return int(last.get("exitCode") or 0), words
+    return name, int(last.get("exitCode") or 0), words
 
 
 def _unschedulable(conditions: Mapping[str, Mapping[str, Any]]) -> str:

@@ -41,6 +41,7 @@ class Options:
         ollama_gpu_image: of Ollama engines that get GPUs; the same.
         pull_policy: when a node pulls images.
         plain_http: registries of models that are asked without TLS.
+        trust_config_map: the ConfigMap of each namespace whose key `ca.crt` holds further authorities for sources.
     """
 
     namespaces: tuple[str, ...] = ()
@@ -59,6 +60,7 @@ class Options:
     ollama_gpu_image: str = ""
     pull_policy: PullPolicy = PullPolicy.IfNotPresent
     plain_http: tuple[str, ...] = ()
+    trust_config_map: str = ""
 
     def settings(self, epoch: int) -> OperatorSettings:
         """What of it plans are made of.
@@ -74,5 +76,6 @@ class Options:
             vllm_image=self.vllm_image,
             gpu_images={engine: image for engine, image in gpus.items() if image},
             pull_policy=self.pull_policy,
+            trusted=self.trust_config_map,
         )
         return OperatorSettings(self.image, engines, self.namespace, epoch, self.cluster_domain, self.plain_http)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from arbiter.controller.metrics import Metrics
     from arbiter.controller.options import Options
     from arbiter.controller.queue import Subject
-    from arbiter.kubeapi.connection import Connection
+    from arbiter.kubeapi.connection import Asking, Connection
 
 
 class Parts:
@@ -28,7 +28,7 @@ class Parts:
     Attributes:
         options: of the command line.
         connection: to the API server, asking once.
-        asking: the same, asking again when it does not answer.
+        asking: what only the leader may ask, asking again when there is no answer.
         metrics: what is counted.
         now: the time of day.
         draw: numbers drawn evenly from [0, 1), for pauses.
@@ -45,6 +45,7 @@ class Parts:
         self,
         options: Options,
         connection: Connection,
+        leading: Asking,
         metrics: Metrics,
         identity: str,
         *,
@@ -52,10 +53,10 @@ class Parts:
         now: Callable[[], datetime],
         secret: Callable[[], str],
     ) -> None:
-        """Needs a running loop."""
+        """Needs a running loop; `leading` is the way for what only the leader may ask."""
         self.options = options
         self.connection = connection
-        self.asking = Retrying(connection, draw)
+        self.asking = Retrying(leading, draw)
         self.metrics = metrics
         self.now = now
         self.draw = draw

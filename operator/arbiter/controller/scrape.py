@@ -30,6 +30,7 @@ from arbiter.controller.answers import (
     read_router,
 )
 from arbiter.controller.cache import POOL
+from arbiter.controller.jobs import ONCE
 from arbiter.controller.queue import Subject
 from arbiter.core.manifests import names
 from arbiter.core.manifests.router import ADMIN_PORT
@@ -49,8 +50,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 AWAITED_S, FETCH_S, ENGINE_S, AT_REST_S = 1.0, 3.0, 5.0, 30.0
-"""Seconds between two questions: to a router that does not obey its table yet or serves what is to go, to a download,
-to a shared engine, and to a router at rest."""
+"""Seconds between two questions: to a router that does not obey its table yet or serves what is to go, or a shared
+engine that a model is carried to; to a download, to a shared engine, and to a router at rest."""
 
 TURN_S = 0.25
 """Seconds between two looks at who is to be asked."""
@@ -86,7 +87,7 @@ class HttpGetting:
         """Give the body of a good answer."""
         try:
             times = aiohttp.ClientTimeout(total=ANSWER_S)
-            async with self.session.get(url, timeout=times, allow_redirects=False) as answer:
+            async with self.session.get(url, timeout=times, headers=ONCE, allow_redirects=False) as answer:
                 if answer.status != 200:
                     raise OSError(f"{url} answered {answer.status}")
                 body = b""
@@ -146,6 +147,17 @@ class Scrape:
         self._tables = tables
         self._concerned = concerned
         self._told: dict[str, _Told] = {}
+
+    def rhythm_s(self, engine: SeenPod) -> float:
+        """Seconds between two questions to a shared engine: while a Job carries a model there, one is awaited."""
+        pods = self._cache.pods.by(_pool_of(engine))
+        return AWAITED_S if any(pod.labels.get(names.COMPONENT) == names.CARRIER for pod in pods) else ENGINE_S
+
+    def soon(self, pool: Subject) -> None:
+        """Ask a pool's shared engine at the next turn: something was done there."""
+        for pod in self._cache.pods.by(pool):
+            if _is_shared_engine(pod) and (told := self._told.get(pod.uid)) is not None:
+                told.asked_at = float("-inf")
 
     def router(self, pod: SeenPod) -> tuple[RouterAnswer, datetime] | None:
         """What a router said last, and when."""
@@ -220,7 +232,7 @@ class Scrape:
         if pod.fetching:
             return FETCH_S
         if not _is_router(pod):
-            return ENGINE_S
+            return self.rhythm_s(pod)
         if self._is_learning(_pool_of(pod)):
             return AWAITED_S
         table = self._tables.of(_pool_of(pod))

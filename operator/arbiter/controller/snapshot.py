@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from arbiter.api.localmodel import EngineType
 from arbiter.api.swappolicy import DEFAULT_POLICY
-from arbiter.controller.cache import POOL, models_named
+from arbiter.controller.cache import POOL, models_used
 from arbiter.controller.queue import Subject
 from arbiter.core.manifests import names
 from arbiter.core.snapshot import EngineView, ModelSnapshot, PoolSnapshot, RouterView
@@ -57,6 +57,8 @@ class Assembly:
             settings=settings,
             jobs=self._jobs.results(subject),
             table=self._tables.of(subject),
+            carriers=self._carriers(pods),
+            same_claim=self._same_claim(pool),
             swaps=tuple(self._cache.swaps.by((subject.namespace, subject.name))),
             policy=self._policy(pool),
             checks=self._checks.of(pool),
@@ -113,6 +115,21 @@ class Assembly:
     def _routers(self, pods: Iterable[SeenPod]) -> tuple[RouterView, ...]:
         return tuple(self._router(pod) for pod in _by_name(pods) if pod.labels.get(names.COMPONENT) == names.ROUTER)
 
+    def _carriers(self, pods: Iterable[SeenPod]) -> dict[str, tuple[PodView, ...]]:
+        """The pods that carry models into the shared engine, by the name of their Job."""
+        found: dict[str, tuple[PodView, ...]] = {}
+        for pod in _by_name(pods):
+            if pod.labels.get(names.COMPONENT) == names.CARRIER and pod.owner is not None:
+                found[pod.owner.name] = (*found.get(pod.owner.name, ()), self._view(pod))
+        return found
+
+    def _same_claim(self, pool: ModelPool) -> tuple[str, ...]:
+        """Other pools that keep their models in the same claim."""
+        if pool.spec.cache is None:
+            return ()
+        others = (each for each in self._cache.pools.by(pool.metadata.namespace) if each.spec.cache == pool.spec.cache)
+        return tuple(sorted(each.metadata.name for each in others if each.metadata.name != pool.metadata.name))
+
     def _router(self, pod: SeenPod) -> RouterView:
         answered = self._scrape.router(pod)
         if answered is None:
@@ -131,28 +148,15 @@ class Assembly:
         )
 
     def _view(self, pod: SeenPod) -> PodView:
-        """A pod, with how far its download is."""
-        told = self._scrape.fetch(pod)
+        """A pod, with how far its download is as long as it downloads."""
+        told = self._scrape.fetch(pod) if pod.fetching else None
         return pod.view if told is None else replace(pod.view, fetched=told.fetched, fetching=told.fetching)
 
     def _used_by(self, model: LocalModel) -> dict[str, tuple[str, ...]]:
         """The tasks that use a model, by pool: those that name it, and those that it serves."""
-        name = model.metadata.name
-        found = {}
-        for pool in self._cache.pools.by(model.metadata.namespace):
-            if name in models_named(pool):
-                found[pool.metadata.name] = _tasks_of(pool, name)
+        namespace, name = model.metadata.namespace, model.metadata.name
+        found = {pool.metadata.name: models_used(pool)[name] for pool in self._cache.pools.by((namespace, name))}
         return dict(sorted(found.items()))
-
-
-def _tasks_of(pool: ModelPool, model: str) -> tuple[str, ...]:
-    wished = {task.name for task in pool.spec.tasks if model in {task.model, *task.candidates, *task.fallback}}
-    serving = {
-        task.name
-        for task in pool.status.tasks
-        if any(side is not None and side.model == model for side in (task.active, task.candidate))
-    }
-    return tuple(sorted(wished | serving))
 
 
 def _engine_of(pool: str, pod: SeenPod) -> str:

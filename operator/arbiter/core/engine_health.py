@@ -15,6 +15,7 @@ from arbiter.api.reasons import Reason, ReasonCode
 from arbiter.core.facts import Room, spell_bytes
 from arbiter.core.placement import inspect_nodes
 from arbiter.core.snapshot import PodPhase
+from arbiter.engines.runnable import FETCH_CONTAINER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 _MOST_NAMED: Final = 3
 """Nodes that one sentence names; a task's message holds 1024 characters."""
+
+_ROOM: Final = timedelta(seconds=30)
+"""When to look again at what keeps a pod from a node: other pods come and go, and that concerns no pool by itself."""
 
 _LONGEST_QUOTE: Final = 400
 """Characters of somebody else's words that one sentence repeats."""
@@ -180,12 +184,12 @@ def _container_cannot_be_made(case: _Case) -> Ailment | None:
 
 def _engine_crashes(case: _Case) -> Ailment | None:
     pod = _first(case, lambda pod: pod.waiting == _CRASHED or (pod.restarts > 0 and bool(pod.last_exit)))
-    if pod is None:
+    if pod is None or pod.fetching:  # bytes come again, so what broke off before is no news
         return None
     code = "" if pod.last_exit is None else f" with exit code {pod.last_exit}"
     hint = ", which is how the kernel ends what uses more memory than its limit" if pod.last_exit == 137 else ""
     words = f": {quoted(pod.last_message)}" if pod.last_message else "; its log says more"
-    if pod.waiting_container == "fetch":
+    if FETCH_CONTAINER in {pod.waiting_container, pod.last_container}:
         return _said(ReasonCode.FetchFailed, f"the weights for {case.name} could not be fetched{words}")
     return _said(ReasonCode.EngineCrashed, f"{case.name} ends after its start{code}{hint}{words}")
 
@@ -197,10 +201,11 @@ def _nothing_takes_it(case: _Case) -> Ailment | None:
     code, findings = _obstacle(case)
     if findings is None:
         words = f"the scheduler finds no node for {case.name}: {quoted(pod.unschedulable)}"
-        return _said(code, words)
+        return Ailment(Reason(code, words), case.now + _ROOM)
     lacks = [f"node {finding.node} {' and '.join(finding.lacks)}" for finding in findings[:_MOST_NAMED]]
     more = [f"and {len(findings) - _MOST_NAMED} more"] if len(findings) > _MOST_NAMED else []
-    return _said(code, f"no node can take {case.name}: {'; '.join((*lacks, *more))}")
+    words = f"no node can take {case.name}: {'; '.join((*lacks, *more))}"
+    return Ailment(Reason(code, words), case.now + _ROOM)
 
 
 def _obstacle(case: _Case) -> tuple[ReasonCode, tuple[Finding, ...] | None]:

@@ -39,7 +39,8 @@ MOVING_EVERY: Final = timedelta(hours=1)
 """How often a source is asked again that may stand for something else by then."""
 
 _FIRST_PAUSE: Final = timedelta(seconds=15)
-_FIRST_PAUSE_FOR_GOOD: Final = timedelta(seconds=60)
+"""Also where time alone mends nothing: a person who creates a Secret or pushes an image waits for it to be seen."""
+
 _LONGEST_PAUSE: Final = timedelta(minutes=10)
 
 _MEMORY_FACTOR: Final = 1.2
@@ -152,7 +153,7 @@ def _without_job(snapshot: ModelSnapshot, source: Source, engine: InferredEngine
     job = (Create(resolver_job(model, source, snapshot.settings)),)
     if model.status.digest is not None:
         return _as_known(model, engine, actions=job)
-    return _resolving(model, engine, actions=job)
+    return _resolving(model, engine, now, actions=job)
 
 
 def _with_job(snapshot: ModelSnapshot, source: Source, engine: InferredEngine, job: Standing, now: datetime) -> _Found:
@@ -161,7 +162,7 @@ def _with_job(snapshot: ModelSnapshot, source: Source, engine: InferredEngine, j
     if job.deleting or (pod is None and not _is_over(job)):
         if model.status.digest is not None:
             return _as_known(model, engine)
-        return _resolving(model, engine, _stuck_pod(snapshot, now))
+        return _resolving(model, engine, now, _stuck_pod(snapshot, now))
     if pod is None and model.status.digest is not None:
         return _kept(model, engine, {"engine": engine}, job, due=_asked_again_at(model, source), now=now)
     if pod is None:
@@ -193,8 +194,7 @@ def _failed(snapshot: ModelSnapshot, engine: InferredEngine, job: Standing, fail
     model, ended = snapshot.model, _end_of(job, snapshot)
     before = find_condition(model.status.conditions, ConditionType.Resolved)
     since = before.last_transition_time if before is not None and before.status is ConditionStatus.FALSE else ended
-    least = _FIRST_PAUSE if failure.transient else _FIRST_PAUSE_FOR_GOOD
-    due = ended + min(max(least, ended - since), _LONGEST_PAUSE)
+    due = ended + min(max(_FIRST_PAUSE, ended - since), _LONGEST_PAUSE)
     again = (Remove(job.key, job.uid),) if now >= due else ()
     look_again = due if now < due else None
     if model.status.digest is not None:
@@ -202,8 +202,21 @@ def _failed(snapshot: ModelSnapshot, engine: InferredEngine, job: Standing, fail
             failure.reason.code, f"{model.metadata.name} could not be resolved again: {failure.reason.message}"
         )
         return _as_known(model, engine, actions=again, look_again=look_again, notes=(note,))
-    status = (ConditionStatus.FALSE, failure.reason)
+    status = (ConditionStatus.FALSE, _advised(model, failure.reason))
     return _Found(status, status, {"engine": engine}, again, has_lasted(model.status.conditions, now), look_again)
+
+
+def _advised(model: LocalModel, reason: Reason) -> Reason:
+    """Add what a person can do where that follows from the model and not from the source."""
+    if reason.code is not ReasonCode.AccessDenied:
+        return reason
+    secret = model.spec.pull_secret
+    what = (
+        "a LocalModel does not change, so create another one whose spec.pullSecret names a Secret that lets us in"
+        if secret is None
+        else f"spec.pullSecret names Secret {secret} of namespace {model.metadata.namespace}: make it let us in"
+    )
+    return Reason(reason.code, f"{reason.message}; {what}")
 
 
 def _as_known(
@@ -241,14 +254,20 @@ def _resolved(  # noqa: PLR0913 - what was found out, and what follows from it, 
 
 
 def _resolving(
-    model: LocalModel, engine: InferredEngine, reason: Reason | None = None, *, actions: tuple[Action, ...] = ()
+    model: LocalModel,
+    engine: InferredEngine,
+    now: datetime,
+    reason: Reason | None = None,
+    *,
+    actions: tuple[Action, ...] = (),
 ) -> _Found:
     said = reason or Reason(ReasonCode.Resolving, f"{model.spec.source} is being asked what it holds")
     before = find_condition(model.status.conditions, ConditionType.Resolved)
     if reason is None and before is not None and before.status is ConditionStatus.FALSE:
-        # While it is tried once more, what it failed with stands.
+        # While it is tried once more, what it failed with stands, and whoever gave up on it is not told otherwise.
         said = Reason(ReasonCode(before.reason), before.message)
-        return _Found((ConditionStatus.FALSE, said), (ConditionStatus.FALSE, said), {"engine": engine}, actions)
+        lasting, status = has_lasted(model.status.conditions, now), (ConditionStatus.FALSE, said)
+        return _Found(status, status, {"engine": engine}, actions, lasting)
     return _Found((ConditionStatus.UNKNOWN, said), (ConditionStatus.UNKNOWN, said), {"engine": engine}, actions)
 
 
@@ -277,9 +296,13 @@ def _asked_again_at(model: LocalModel, source: Source) -> datetime | None:
 def _ended(snapshot: ModelSnapshot, job: Standing) -> PodView | None:
     """Give the newest of this Job's pods that has ended; one of an earlier Job may linger."""
     begun = datetime.fromisoformat(job.body["metadata"]["creationTimestamp"])
-    ends = {PodPhase.SUCCEEDED, PodPhase.FAILED}
-    over = [pod for pod in snapshot.resolver if pod.phase in ends and not pod.deleting and pod.created_at >= begun]
+    over = [pod for pod in snapshot.resolver if _has_ended(pod) and not pod.deleting and pod.created_at >= begun]
     return max(over, key=lambda pod: (pod.created_at, pod.name), default=None)
+
+
+def _has_ended(pod: PodView) -> bool:
+    """Whether a resolver's result is there: its container's end is told a second before the end of its pod."""
+    return pod.phase in {PodPhase.SUCCEEDED, PodPhase.FAILED} or pod.last_exit == 0
 
 
 def _is_over(job: Standing) -> bool:
@@ -307,7 +330,7 @@ def _stuck_pod(snapshot: ModelSnapshot, now: datetime) -> Reason | None:
 
 def _no_pod() -> Failure:
     said = "the resolver's Job ended and its pod is gone, so its result was not read"
-    return Failure(Reason(ReasonCode.ResolveFailed, said), transient=True)
+    return Failure(Reason(ReasonCode.ResolveFailed, said))
 
 
 def _status(snapshot: ModelSnapshot, found: _Found, now: datetime) -> LocalModelStatus:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from arbiter.api.modelpool import Serving
 from arbiter.api.modelswap import Outcome as Ending
 from arbiter.api.reasons import Reason, ReasonCode
-from arbiter.core.engine_health import STUCK
+from arbiter.core.engine_health import GOES_ON, STUCK
 from arbiter.core.pool_swaps import Swaps, retained
-from arbiter.core.readiness import view_of
+from arbiter.core.readiness import ailment_of, view_of
 from arbiter.core.revisions import render_shared
 from arbiter.errors import InvalidInputError
 
@@ -119,7 +119,8 @@ def _keep(prepared: Prepared, task: Task, active: Serving) -> Outcome:
     requested = before if asked is None else asked.handled
     previous = None if told is None else told.previous
     if promoted is not None:
-        active, previous = promoted.new, retained(facts, promoted)
+        # What a person went back from is not kept: whoever wants it again has it proven again.
+        active, previous = promoted.new, retained(facts, promoted) if promoted.analysed else None
     if previous is not None and (facts.now >= previous.warm_until or previous.revision == active.revision):
         previous = None
     flaws = tuple(_flaws(prepared, task, active))
@@ -202,7 +203,8 @@ def _reports(prepared: Prepared, active: Serving, flight: Flight | None, asked: 
 
 def _shared_would_differ(facts: PoolFacts) -> bool:
     try:
-        return facts.shared is not None and render_shared(facts.pool, facts.snapshot.settings) != facts.shared
+        # What was kept for its models when it began is no part of how it runs.
+        return facts.shared is not None and render_shared(facts.pool, facts.snapshot.settings).pod != facts.shared.pod
     except InvalidInputError:
         return True
 
@@ -244,7 +246,10 @@ def _too_few_pods(prepared: Prepared, active: Serving) -> Iterator[Reason]:
     wanted = prepared.facts.pool.spec.replicas
     ready = view_of(prepared.facts, frozen.engine_name(prepared.facts.name)).ready_endpoints
     if 0 < ready < wanted:
-        yield Reason(ReasonCode.PodsMissing, f"{ready} of {wanted} engine pods of {active.model} are ready")
+        said = f"{ready} of {wanted} engine pods of {active.model} are ready"
+        why = ailment_of(prepared.facts, frozen).reason
+        # What passes by itself is not told: each change of the sentence is a write.
+        yield Reason(ReasonCode.PodsMissing, said if why.code in GOES_ON else f"{said}: {why.message}"[:1024])
 
 
 def _fallback_problems(prepared: Prepared, task: Task) -> Iterator[Reason]:

@@ -47,6 +47,9 @@ __all__ = ["plan_model", "plan_pool"]
 _SOON: Final = timedelta(seconds=5)
 """When to look again at what somebody outside of the cluster's watches has to tell first, such as a router."""
 
+_OF_NOBODY: Final = ("unload/", "delete/", "show/")
+"""Beginnings of the keys of jobs that may be about what nobody needs."""
+
 
 def plan_pool(snapshot: PoolSnapshot, now: datetime) -> Plan:
     """Plan one pass over a pool."""
@@ -66,7 +69,15 @@ def plan_pool(snapshot: PoolSnapshot, now: datetime) -> Plan:
     table = make_table(facts, outcomes, needed.revisions, lasting=lasting)
     if facts.pool.spec.suspend and snapshot.table is not None:
         table = snapshot.table
-    decided = Decided(prepared, outcomes, table, tuple(pool_objects.taken(facts, needed, table)), shared.unloads)
+    decided = Decided(
+        prepared,
+        outcomes,
+        table,
+        tuple(pool_objects.taken(facts, needed, table)),
+        shared.unloads,
+        shared.carriers,
+        shared.carrying,
+    )
     steps = (_write_status,) if facts.pool.spec.suspend else _STEPS
     actions = tuple(action for step in steps for action in step(decided))
     notes = tuple(wish.note for wish in needed.wishes.values() if wish.note is not None)
@@ -91,9 +102,11 @@ def _ask_engines(decided: Decided) -> Iterator[Action]:
     for moved in decided.prepared.swaps.moved:
         yield from moved.jobs
     yield from decided.unloads
+    for manifest in decided.carriers:
+        yield Create(manifest)
     for key, job in sorted(decided.facts.snapshot.jobs.items()):
         revision = key.rpartition("/")[2]
-        if job.running and not key.startswith("unload/") and revision not in decided.prepared.needed.revisions:
+        if job.running and not key.startswith(_OF_NOBODY) and revision not in decided.prepared.needed.revisions:
             yield StopJob(key)
 
 
@@ -193,7 +206,7 @@ def _take_away(decided: Decided) -> Iterator[Action]:
 
 def _unwanted(decided: Decided) -> Iterator[Standing]:
     """Give what is ours and no longer wanted, whether it may go yet or not."""
-    wanted = pool_objects.wanted(decided.facts, decided.prepared.needed, decided.table)
+    wanted = pool_objects.wanted(decided.facts, decided.prepared.needed, decided.table) | decided.carrying
     for key, standing in decided.facts.ours.items():
         if key not in wanted and not standing.deleting:
             yield standing

@@ -56,6 +56,8 @@ class Flying:
             name=metadata.name,
             created_at=metadata.creation_timestamp or _LONG_AGO,
             to=self.swap.spec.to,
+            revision=self.swap.spec.revision or "",
+            ours=any(owner.controller for owner in metadata.owner_references),
             origin=None if self.flight is None else self.flight.old.model,
             begun=self.flight is not None,
         )

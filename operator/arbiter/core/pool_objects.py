@@ -113,6 +113,8 @@ def may_go(facts: PoolFacts, standing: Standing, lost: frozenset[str]) -> bool:
     """Whether an object of ours that is not wanted can be deleted now."""
     labels = standing.body.get("metadata", {}).get("labels", {})
     revision = labels.get(names.REVISION)
+    if standing.key.kind == "Job":
+        return True
     if revision is not None:
         return revision not in lost and let_go(facts, revision) and _engine_first(facts, standing)
     if standing.key.name == names.shared_engine_name(facts.name) and labels.get(names.COMPONENT) == names.ENGINES:
@@ -142,7 +144,8 @@ def _shared(facts: PoolFacts, needed: Needed) -> FrozenShared | None:
     if facts.stands("Deployment", names.shared_engine_name(facts.name)):
         return None
     try:
-        return render_shared(facts.pool, facts.snapshot.settings)
+        needs = [frozen.memory for frozen in needed.revisions.values() if frozen.shared]
+        return render_shared(facts.pool, facts.snapshot.settings, needs)
     except InvalidInputError:
         # Whoever needs it has been told so: its model cannot run in this pool.
         return None

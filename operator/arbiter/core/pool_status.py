@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from arbiter.api.amounts import Quantity
 from arbiter.api.meta import Condition, ConditionStatus
@@ -24,6 +24,7 @@ from arbiter.core.manifests.amounts import whole_mebibytes
 from arbiter.core.pool_swaps import rejections
 from arbiter.core.readiness import view_of
 from arbiter.core.route_plan import obeyed
+from arbiter.core.runners import runners
 from arbiter.core.shared_engine import held_models
 from arbiter.core.snapshot import EngineView
 from arbiter.core.status import find_condition, with_abnormality, with_condition
@@ -56,6 +57,8 @@ class Decided:
         table: what routers are to obey.
         taken: names of ours that are somebody else's.
         unloads: jobs that make room in the shared engine.
+        carriers: Jobs to be made that carry models there.
+        carrying: those that are needed.
     """
 
     prepared: Prepared
@@ -63,6 +66,8 @@ class Decided:
     table: RouteTable
     taken: tuple[ObjectKey, ...]
     unloads: tuple[StartJob, ...] = ()
+    carriers: tuple[Mapping[str, Any], ...] = ()
+    carrying: frozenset[ObjectKey] = frozenset()
 
     @property
     def facts(self) -> PoolFacts:
@@ -305,15 +310,16 @@ def _residents(decided: Decided) -> Iterator[Resident]:
     told = {resident.revision: resident for resident in facts.pool.status.residents}
     shared = view_of(facts, names.shared_engine_name(facts.name))
     held = {one.name: one.memory for one in held_models(facts, shared)}
+    alike = runners(facts, shared, decided.prepared.needed.revisions.values())
     for revision, frozen in sorted({**facts.frozen, **decided.prepared.needed.revisions}.items()):
         if frozen.elsewhere:
             continue
         needed = revision in decided.prepared.needed.revisions
         if frozen.shared:
-            loaded = frozen.served in held
+            loaded = alike.holds(revision)
             stored = frozen.served in (shared.stored or {})
             state = _shared_state(loaded=loaded, stored=stored, needed=needed)
-            memory = held.get(frozen.served)
+            memory = max((held[name] for name in alike.same(revision) & held.keys()), default=None)
         else:
             ready = view_of(facts, frozen.engine_name(facts.name)).ready_endpoints > 0
             state = (Residence.Loaded if ready else Residence.Loading) if needed else Residence.Unloading

@@ -25,6 +25,7 @@ from arbiter.engines.openai_calls import proof_call, read_proof
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from arbiter.core.engine_health import Ailment
     from arbiter.core.pool_facts import PoolFacts
     from arbiter.core.revisions import FrozenRevision
     from arbiter.core.snapshot import JobResult
@@ -96,7 +97,8 @@ def pods_ready(facts: PoolFacts, frozen: FrozenRevision) -> Readiness:
         )
     if not facts.stands("Deployment", engine):
         return _waits(ReasonCode.EngineApplied, f"the engine {engine} for {frozen.model} is being made")
-    return _ailing(facts, frozen, view)
+    ailment = ailment_of(facts, frozen)
+    return Readiness(up=False, proved=False, reason=ailment.reason, look_again=ailment.look_again)
 
 
 def asked_for_proof(facts: PoolFacts, frozen: FrozenRevision, *, proved: bool) -> Readiness:
@@ -111,7 +113,14 @@ def asked_for_proof(facts: PoolFacts, frozen: FrozenRevision, *, proved: bool) -
         return _up()
     waiting = Reason(ReasonCode.WaitingForAnswer, f"{frozen.model} is up and is being asked for one token")
     failed = Reason(ReasonCode.NoAnswer, f"{frozen.model} did not give one token when it was asked: {problem}")
-    return asked(facts, frozen, (key, call), result, (waiting, failed if problem else None))
+    asked_before = None if problem and _is_another_server(facts, frozen, result) else result
+    return asked(facts, frozen, (key, call), asked_before, (waiting, failed if problem else None))
+
+
+def _is_another_server(facts: PoolFacts, frozen: FrozenRevision, result: JobResult | None) -> bool:
+    """Whether a pod has come since the last one answered wrongly: somebody may have mended what it starts with."""
+    pods = () if frozen.elsewhere else view_of(facts, frozen.engine_name(facts.name)).pods
+    return result is not None and any(pod.ready and pod.created_at > result.at for pod in pods)
 
 
 def asked(
@@ -182,7 +191,9 @@ def _no_proof(call: Call, frozen: FrozenRevision, result: JobResult) -> str | No
     return None if result.ok else quoted(result.problem or "the server answered with an error")
 
 
-def _ailing(facts: PoolFacts, frozen: FrozenRevision, view: EngineView) -> Readiness:
+def ailment_of(facts: PoolFacts, frozen: FrozenRevision) -> Ailment:
+    """Say why servers of a revision, some or all of them, do not take requests."""
+    view = view_of(facts, frozen.engine_name(facts.name))
     pod = _pod(facts, frozen)
     amount = requested_memory(pod)
     gpus = facts.pool.spec.placement.gpus
@@ -192,8 +203,7 @@ def _ailing(facts: PoolFacts, frozen: FrozenRevision, view: EngineView) -> Readi
         frozen.memory if gpus is not None else None,
         frozen.startup_s,
     )
-    ailment = explain(view, facts.body("Deployment", view.name), demand, facts.snapshot.nodes, facts.now)
-    return Readiness(up=False, proved=False, reason=ailment.reason, look_again=ailment.look_again)
+    return explain(view, facts.body("Deployment", view.name), demand, facts.snapshot.nodes, facts.now)
 
 
 def _pod(facts: PoolFacts, frozen: FrozenRevision) -> dict[str, object]:

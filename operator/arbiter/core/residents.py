@@ -2,7 +2,8 @@
 
 Rule: what is referred to is loaded, in the order of its purpose, and never taken out; neither is what requests are
 using, nor what nobody can say that of. Of the rest the least recently used goes first, and only where its room is
-needed: an idle model costs nothing that the engine's pod does not hold anyway.
+needed: an idle model costs nothing that the engine's pod does not hold anyway. An engine without bounds never needs
+it, and its pod would grow and grow, so there what is idle goes at once.
 """
 
 from __future__ import annotations
@@ -112,6 +113,8 @@ def settle(wanted: Sequence[Wanted], held: Sequence[Held], memory: int | None, m
         room.change(-need, -1)
         if not going:
             load.append(each.name)
+    if memory is None and models is None:
+        unload += [one.name for one in idle]
     return Residency(tuple(load), tuple(unload), refused)
 
 

@@ -63,11 +63,9 @@ class Failure:
 
     Attributes:
         reason: the same for people.
-        transient: whether time alone may mend it.
     """
 
     reason: Reason
-    transient: bool
 
 
 def read_resolution(pod: PodView) -> Resolution | Failure:
@@ -91,15 +89,14 @@ def read_resolution(pod: PodView) -> Resolution | Failure:
 def _failure(told: Mapping[str, object]) -> Failure:
     code = _CODES.get(str(told.get("reason")), ReasonCode.SourceUnusable)
     message = quoted(str(told.get("message") or "the resolver gave no reason"))
-    return Failure(Reason(code, message), transient=told.get("transient") is True)
+    return Failure(Reason(code, message))
 
 
 def _unreadable(pod: PodView) -> Failure:
     ended = "" if pod.last_exit is None else f" with exit code {pod.last_exit}"
     words = f": {quoted(pod.last_message)}" if pod.last_message else ""
     return Failure(
-        Reason(ReasonCode.ResolveFailed, f"the resolver ended{ended} and left no result that can be read{words}"),
-        transient=True,
+        Reason(ReasonCode.ResolveFailed, f"the resolver ended{ended} and left no result that can be read{words}")
     )
 
 

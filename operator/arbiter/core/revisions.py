@@ -13,15 +13,15 @@ from arbiter.api.localmodel import EngineType
 from arbiter.core.manifests import names
 from arbiter.core.routes import Backend
 from arbiter.core.stored import Stored
-from arbiter.engines.ollama_pod import ollama_pod
+from arbiter.engines.ollama_pod import is_carried, ollama_pod
 from arbiter.engines.pod_parts import PLACEMENT_FIELDS
 from arbiter.engines.pods import render_pod, revision_of, served_name
 from arbiter.engines.runnable import EnginePlace, EnginePod, PullPolicy, RunnableModel
-from arbiter.engines.sources import ExternalSource, OllamaSource
-from arbiter.errors import CorruptStateError, InvalidInputError
+from arbiter.engines.sources import ExternalSource
+from arbiter.errors import CorruptStateError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from arbiter.api.localmodel import LocalModel
     from arbiter.api.modelpool import ModelPool
@@ -29,6 +29,19 @@ if TYPE_CHECKING:
 
 _VERSION: Final = 1
 """Version of the frozen form; one that is not known is refused, not half understood."""
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """What is needed beside the source to carry a model into a shared engine.
+
+    Attributes:
+        sha256: the sum that its file must have; empty: as the source says.
+        pull_secret: name of the Secret that its source wants to see; empty for none.
+    """
+
+    sha256: str = ""
+    pull_secret: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +58,7 @@ class FrozenRevision:
         pod: the spec of its engine's pod without placement; empty for what has no pod of its own.
         port: the TCP port that its server listens on; 0 the same.
         options: what a shared engine makes it with.
+        carried: how a Job brings it there; None for what a shared engine pulls itself, and for what is in none.
         url: base address of a server elsewhere; empty for what runs in the pool.
         key: name of the key that this server wants to see, or None.
         capabilities: what it can do.
@@ -62,6 +76,7 @@ class FrozenRevision:
     pod: Mapping[str, Any] = field(default_factory=dict)
     port: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
+    carried: Carried | None = None
     url: str = ""
     key: str | None = None
     capabilities: tuple[str, ...] = ()
@@ -98,7 +113,9 @@ class FrozenRevision:
 
     def to_fields(self) -> dict[str, Any]:
         """The form that is stored."""
+        carried = self.carried
         return {
+            **({} if carried is None else {"sha256": carried.sha256, "pullSecret": carried.pull_secret}),
             "version": _VERSION,
             "revision": self.revision,
             "model": self.model,
@@ -138,6 +155,7 @@ class FrozenRevision:
             pod=_object(stored, "pod"),
             port=stored.integer("port"),
             options=_object(stored, "options"),
+            carried=Carried(stored.text("sha256"), stored.text("pullSecret")) if "sha256" in stored.names() else None,
             url=stored.text("url"),
             key=stored.text("key") or None,
             capabilities=tuple(str(each) for each in stored.items("capabilities")),
@@ -156,14 +174,18 @@ class FrozenShared:
     Attributes:
         pod: the spec of its pod without placement.
         port: the TCP port that it listens on.
+        reserved: bytes of memory that its node keeps for it where the pool names no capacity; 0 where it does. It is
+            no part of how it runs, so models that come later change no revision.
     """
 
     pod: Mapping[str, Any]
     port: int
+    reserved: int = 0
 
     def to_fields(self) -> dict[str, Any]:
         """The form that is stored."""
-        return {"version": _VERSION, "pod": dict(self.pod), "port": self.port}
+        reserved = {"reserved": self.reserved} if self.reserved else {}
+        return {"version": _VERSION, "pod": dict(self.pod), "port": self.port, **reserved}
 
     @staticmethod
     def read(fields: object, path: str) -> FrozenShared:
@@ -174,7 +196,8 @@ class FrozenShared:
         """
         stored = Stored(fields, path)
         _refuse_other_version(stored)
-        shared = FrozenShared(_object(stored, "pod"), stored.integer("port"))
+        reserved = stored.integer("reserved") if "reserved" in stored.names() else 0
+        shared = FrozenShared(_object(stored, "pod"), stored.integer("port"), reserved)
         stored.done()
         return shared
 
@@ -210,11 +233,15 @@ def render(
         pin_image=settings.engines.pull_policy is not PullPolicy.Never,
     )
     pod = render_pod(runnable, EnginePlace.of(pool.spec), settings.engines)
+    carried = None
     if pod is not None and pod.shared:
-        _refuse_file(runnable)
+        if is_carried(runnable):
+            carried = Carried(runnable.sha256 or "", runnable.pull_secret or "")
         if shared is not None:
             pod = EnginePod(shared.pod, shared.port, shared=True, model_options=pod.model_options)
-    revision = revision_of(pod, runnable.digest)
+    # A sum that was written beside a source decides as well what may run.
+    sums = (carried.sha256,) if carried is not None and carried.sha256 else ()
+    revision = revision_of(pod, " ".join((runnable.digest, *sums)))
     external = runnable.source if isinstance(runnable.source, ExternalSource) else None
     own = pod if pod is not None and not pod.shared else None
     return FrozenRevision(
@@ -227,6 +254,7 @@ def render(
         pod={} if own is None else _unplaced(own),
         port=0 if own is None else own.port,
         options={} if pod is None else dict(pod.model_options),
+        carried=carried,
         url="" if external is None else external.url,
         key=None if external is None else external.key_secret,
         capabilities=tuple(sorted(runnable.capabilities)),
@@ -236,14 +264,21 @@ def render(
     )
 
 
-def render_shared(pool: ModelPool, settings: OperatorSettings) -> FrozenShared:
+def render_shared(pool: ModelPool, settings: OperatorSettings, needs: Iterable[int | None] = ()) -> FrozenShared:
     """Give the engine that the pool's Ollama models would share if it were started now.
+
+    Args:
+        pool: the pool.
+        settings: of the operator.
+        needs: bytes that each of its models needs, as far as that is known.
 
     Raises:
         InvalidInputError: the pool asks for what the operator has no image for; names the field.
     """
     pod = ollama_pod(EnginePlace.of(pool.spec), settings.engines)
-    return FrozenShared(_unplaced(pod), pod.port)
+    capacity = pool.spec.capacity
+    largest = sorted((need for need in needs if need is not None), reverse=True)[: capacity.max_loaded_models]
+    return FrozenShared(_unplaced(pod), pod.port, sum(largest) if capacity.memory is None else 0)
 
 
 def controller_revision(pool: ModelPool, frozen: FrozenRevision | FrozenShared) -> dict[str, Any]:
@@ -261,15 +296,6 @@ def controller_revision(pool: ModelPool, frozen: FrozenRevision | FrozenShared) 
 
 def _unplaced(pod: EnginePod) -> dict[str, Any]:
     return {name: part for name, part in pod.spec.items() if name not in PLACEMENT_FIELDS}
-
-
-def _refuse_file(model: RunnableModel) -> None:
-    if not isinstance(model.source, OllamaSource):
-        raise InvalidInputError(
-            "spec.engine.type",
-            "must be LlamaCpp for a model in a file: a shared Ollama server is not given files yet, only what it can "
-            "pull itself",
-        )
 
 
 def _object(stored: Stored, name: str) -> dict[str, Any]:

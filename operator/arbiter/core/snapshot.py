@@ -77,6 +77,7 @@ class PodView:
         restarts: of all its containers.
         last_exit: exit code of the last container that ended; None when none has.
         last_message: what it left as its last words; empty without any.
+        last_container: which container that is.
         evicted: the kubelet or the scheduler threw it out, in their words; empty otherwise.
         fetched: bytes that its init container has downloaded; None when it does not download or did not say.
         fetching: bytes in all, the same.
@@ -97,6 +98,7 @@ class PodView:
     restarts: int = 0
     last_exit: int | None = None
     last_message: str = ""
+    last_container: str = ""
     evicted: str = ""
     fetched: int | None = None
     fetching: int | None = None
@@ -243,6 +245,8 @@ class PoolSnapshot:
         jobs: by their key.
         table: the one that its ConfigMap holds; None when there is none that can be read.
         settings: of the operator.
+        carriers: the pods of Jobs that carry models into its shared engine, by the name of the Job.
+        same_claim: other pools of its namespace that keep their models in the same claim.
         swaps: the ModelSwaps that name the pool, those that have ended included.
         policy: that rules its swaps; None where the one that it names is not there.
         checks: the text of `checks.yaml` in each ConfigMap that a task names; None for one that has no such text. What
@@ -258,6 +262,8 @@ class PoolSnapshot:
     settings: OperatorSettings
     jobs: Mapping[str, JobResult] = field(default_factory=dict)
     table: RouteTable | None = None
+    carriers: Mapping[str, tuple[PodView, ...]] = field(default_factory=dict)
+    same_claim: tuple[str, ...] = ()
     swaps: tuple[ModelSwap, ...] = ()
     policy: SwapPolicySpec | None = DEFAULT_POLICY
     checks: Mapping[str, str | None] = field(default_factory=dict)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
@@ -136,12 +137,26 @@ def _next_jobs(facts: PoolFacts, needed: Needed, flight: Flight, checks: Checks,
     """Ask each side its next prompt, if it is there to be asked."""
     in_place = flight.strategy is Strategy.OneAtATime
     most = first_part(checks) if flight.phase is Phase.Preparing and not in_place else len(checks.items)
+    if flight.moves_requests and facts.now < _last_asked(facts, flight) + _pause(flight):
+        return
     asked = checks.names[:most]
     old, new = needed.running.get(flight.old.revision), needed.running.get(flight.new.revision)
     if old is not None and flight.stage is Stage.Shared:
         yield from _ask(facts, old, checks, next((name for name in asked if name not in pairs.old), ""))
     if new is not None and (not in_place or flight.stage in {Stage.NewComes, Stage.NewAlone}):
         yield from _ask(facts, new, checks, next((name for name in asked if name not in pairs.new), ""))
+
+
+def _last_asked(facts: PoolFacts, flight: Flight) -> datetime:
+    """Give when a prompt was last asked or answered; long ago, if none was."""
+    revisions = (flight.old.revision, flight.new.revision)
+    times = [job.at for key, job in facts.snapshot.jobs.items() if key.startswith("check/") and key.endswith(revisions)]
+    return max(times, default=datetime.min.replace(tzinfo=UTC))
+
+
+def _pause(flight: Flight) -> timedelta:
+    """Users come first: while both sides serve, checks may not be what loads them."""
+    return timedelta(seconds=flight.policy.analysis.block_length.seconds)
 
 
 def _ask(facts: PoolFacts, frozen: FrozenRevision, checks: Checks, name: str) -> Iterator[StartJob]:

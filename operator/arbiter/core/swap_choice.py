@@ -31,15 +31,19 @@ class SharedRoom:
         most_models: models at a time; None without a bound.
         memory: bytes that those which have to stay hold together, the new one included; None where one is not known.
         models: how many they are, the new one included.
+        rivals: both sides are made of the same weights with other options, which the engine can load once only.
     """
 
     most_memory: int | None
     most_models: int | None
     memory: int | None
     models: int
+    rivals: bool = False
 
     def lacks(self) -> str:
         """Say what both models together are too much for; empty if nothing is known to be."""
+        if self.rivals:
+            return "both are made of the same weights with other options, which the shared engine holds once only"
         if self.most_models is not None and self.models > self.most_models:
             return f"the shared engine may hold {self.most_models} models, and {self.models} would have to be there"
         if self.most_memory is not None and self.memory is not None and self.memory > self.most_memory:

@@ -259,11 +259,11 @@ def _choice(facts: PoolFacts, needed: Needed, flight: Flight, fit: Fit | None) -
         told = f"{flight.new.model} is there already, so both serve side by side"
         return Choice(Strategy.SideBySide, Reason(ReasonCode.RoomForBoth, told))
     both_shared = new.shared and old is not None and old.shared
-    shared = _shared_room(facts, needed, new) if both_shared else None
+    shared = _shared_room(facts, needed, new, old) if both_shared and old is not None else None
     return choose_strategy(flight.policy.rollout.strategy, fit, shared, _held_by(facts, flight), names)
 
 
-def _shared_room(facts: PoolFacts, needed: Needed, new: FrozenRevision) -> SharedRoom:
+def _shared_room(facts: PoolFacts, needed: Needed, new: FrozenRevision, old: FrozenRevision) -> SharedRoom:
     """Add up what the shared engine has to hold beside each other."""
     capacity = facts.pool.spec.capacity
     models = {each.revision: each for each in needed.running.values() if each.shared} | {new.revision: new}
@@ -274,6 +274,7 @@ def _shared_room(facts: PoolFacts, needed: Needed, new: FrozenRevision) -> Share
         capacity.max_loaded_models,
         sum(known) if len(known) == len(sizes) else None,
         len(models),
+        rivals=new.digest == old.digest and new.options != old.options,
     )
 
 

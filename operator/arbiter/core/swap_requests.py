@@ -11,7 +11,7 @@ that asks for what was tried and failed: only a ModelSwap, which a person makes 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
@@ -36,7 +36,9 @@ class Command:
     Attributes:
         name: its name.
         created_at: when it was made.
-        to: the LocalModel that it is to serve by.
+        to: the LocalModel that is to serve.
+        revision: what of it; empty where that is not known yet.
+        ours: Arbiter made it.
         origin: the LocalModel that served when it was first seen; None before that.
         begun: it has been seen and has a phase.
     """
@@ -44,6 +46,8 @@ class Command:
     name: str
     created_at: datetime
     to: str
+    revision: str = ""
+    ours: bool = False
     origin: str | None = None
     begun: bool = False
 
@@ -122,6 +126,9 @@ def weigh(wanted: Wanted) -> Requests:
     edited = wanted.asked is not None and wanted.asked != (wanted.handled or wanted.active.model)
     if edited:
         return _edited(wanted, newest, commands)
+    if newest is not None and _is_overtaken(wanted, newest):
+        told = f"{newest.to} would not run as revision {newest.revision} any more"
+        return replace(_renewed(wanted), withdrawn={newest.name: Reason(ReasonCode.Withdrawn, told)})
     superseded = {} if newest is None else _superseded(commands[:-1], newest.name, newest.to)
     if newest is None and wanted.renewed is not None:
         return _renewed(wanted)
@@ -165,6 +172,13 @@ def _edited(wanted: Wanted, newest: Command | None, commands: list[Command]) -> 
     reason = f"the model of {wanted.task} was changed from {wanted.active.model} to {asked}"
     # What is in flight makes way once the new swap stands, so that a pass that is cut short here loses neither.
     return Requests(create=NewSwap(wanted.target, reason), handled=wanted.handled)
+
+
+def _is_overtaken(wanted: Wanted, newest: Command) -> bool:
+    """Whether Arbiter asked for a new revision of what serves, and that is not what it would run as now."""
+    if not newest.ours or newest.to != wanted.active.model or not newest.revision:
+        return False
+    return wanted.renewed is None or wanted.renewed[0].revision != newest.revision
 
 
 def _rejected(wanted: Wanted) -> Reason | None:

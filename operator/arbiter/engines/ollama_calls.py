@@ -7,13 +7,14 @@ Digests are written as elsewhere, `sha256:…`, though Ollama leaves the beginni
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from arbiter.engines.calls import Answer, Call, EngineRefusedError, EngineReplyError, error_said
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from arbiter.engines.calls import Reply
 
@@ -34,6 +35,12 @@ _LINE_S: Final = 300.0
 
 _PLAIN_TEMPLATE: Final = "{{ .Prompt }}"
 """The template of a model that has none: it continues a text and knows no turns."""
+
+_FILE: Final = re.compile(r"(?:FROM|ADAPTER) .*\bsha256-([0-9a-f]{64})\s*$")
+"""A line of a model's description that names a file in the store."""
+
+_RUNNER_OPTIONS: Final = frozenset({"num_ctx", "num_batch", "num_gpu", "main_gpu", "use_mmap", "num_thread"})
+"""Options of which a change makes the server load a model anew."""
 
 _CAPABILITIES: Final[Mapping[str, str]] = {"embedding": "embeddings"}
 """Ollama's words that differ from ours."""
@@ -93,6 +100,21 @@ class ModelDetails:
 
 
 @dataclass(frozen=True, slots=True)
+class Runner:
+    """What of a model decides how it is loaded: models that are equal in it are one in memory.
+
+    Attributes:
+        weights: the sum of its file.
+        files: what belongs to it beside: what sees or hears, and changes to the weights.
+        options: runner options, as `name value`.
+    """
+
+    weights: str
+    files: tuple[str, ...]
+    options: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """One line of a stream that says how far something is.
 
@@ -114,14 +136,45 @@ class Progress:
         return self.status == "success"
 
 
+@dataclass(frozen=True, slots=True)
+class Ingredients:
+    """What a model is made of that was uploaded.
+
+    Attributes:
+        files: GGUF files, by the name that Ollama is told: their sha256 sums. The weights, and what sees or hears.
+        adapters: changes to the weights, the same.
+        template: how turns become one text; empty where the weights' file says it.
+        system: the message that every conversation begins with; empty without.
+        licenses: their texts.
+        messages: turns that every conversation begins with.
+        parameters: runner options and stop words, as the library gives them.
+        formats: `renderer`, `parser` and `requires` of the library's config, where it names them.
+    """
+
+    files: Mapping[str, str]
+    adapters: Mapping[str, str] = field(default_factory=dict)
+    template: str = ""
+    system: str = ""
+    licenses: Sequence[str] = ()
+    messages: Sequence[object] = ()
+    parameters: Mapping[str, object] = field(default_factory=dict)
+    formats: Mapping[str, str] = field(default_factory=dict)
+
+
 def show(model: str) -> Call:
     """Ask what is known about a model."""
     return Call("POST", "/api/show", {"model": model})
 
 
-def pull(model: str) -> Call:
-    """Ask it to bring a model from a library; read its lines with `read_line`."""
-    return Call("POST", "/api/pull", {"model": model, "stream": True}, _LINE_S, streams=True)
+def pull(model: str, *, insecure: bool = False) -> Call:
+    """Ask it to bring a model from a library; read its lines with `read_line`.
+
+    Args:
+        model: the whole name.
+        insecure: its registry may be asked without TLS, and with a certificate that nobody vouches for.
+    """
+    body = {"model": model, "stream": True, **({"insecure": True} if insecure else {})}
+    return Call("POST", "/api/pull", body, _LINE_S, streams=True)
 
 
 def create_from(model: str, base: str, options: Mapping[str, object]) -> Call:
@@ -132,9 +185,18 @@ def create_from(model: str, base: str, options: Mapping[str, object]) -> Call:
     return _create(model, {"from": base}, options)
 
 
-def create_from_blob(model: str, sha256: str, options: Mapping[str, object]) -> Call:
-    """Ask it to make a model of a GGUF file that was uploaded before; its lines as with `pull`."""
-    return _create(model, {"files": {"model.gguf": f"sha256:{sha256}"}}, options)
+def create_of(model: str, made_of: Ingredients, options: Mapping[str, object]) -> Call:
+    """Ask it to make a model of files that were uploaded before; its lines as with `pull`. Our options win."""
+    told: dict[str, object] = {
+        "adapters": _digests(made_of.adapters),
+        "template": made_of.template,
+        "system": made_of.system,
+        "license": list(made_of.licenses),
+        "messages": list(made_of.messages),
+        **made_of.formats,
+    }
+    given = {name: value for name, value in told.items() if value}
+    return _create(model, {"files": _digests(made_of.files), **given}, {**made_of.parameters, **options})
 
 
 def has_blob(sha256: str) -> Call:
@@ -208,6 +270,17 @@ def read_show(reply: Reply) -> ModelDetails:
     )
 
 
+def read_runner(reply: Reply) -> Runner:
+    """Read what a model is loaded as, from the answer to `show`; raises EngineReplyError."""
+    answer = reply.parse()
+    files = tuple(match[1] for line in answer.text("modelfile").splitlines() if (match := _FILE.match(line)))
+    if not files:
+        raise EngineReplyError(reply.asked, "the answer names no file of weights")
+    lines = (" ".join(line.split()) for line in answer.text("parameters", "").splitlines())
+    options = tuple(sorted(line for line in lines if line.partition(" ")[0] in _RUNNER_OPTIONS))
+    return Runner(files[0], tuple(sorted(files[1:])), options)
+
+
 def read_loaded(reply: Reply) -> None:
     """Read that a model was loaded.
 
@@ -253,6 +326,10 @@ def whole_name(name: str) -> str:
 def _create(model: str, origin: Mapping[str, object], options: Mapping[str, object]) -> Call:
     parameters = {"parameters": dict(options)} if options else {}
     return Call("POST", "/api/create", {"model": model, **origin, **parameters, "stream": True}, _LINE_S, streams=True)
+
+
+def _digests(sums: Mapping[str, str]) -> dict[str, str]:
+    return {name: f"sha256:{each}" for name, each in sums.items()}
 
 
 def _digest(one: Answer) -> str:

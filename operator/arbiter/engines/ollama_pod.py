@@ -6,13 +6,16 @@ memory: the operator loads and unloads them by name.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+import re
+from typing import TYPE_CHECKING, Any, Final
 
 from arbiter.api.localmodel import EngineType
 from arbiter.engines import pod_parts
 from arbiter.engines.draining import drain_once_idle
 from arbiter.engines.runnable import EnginePod
+from arbiter.engines.sources import OllamaSource, file_of
 from arbiter.engines.weights import CACHE_FOLDER, kept_volume
+from arbiter.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,6 +26,11 @@ PORT: Final = 11434
 """Ollama's usual port."""
 
 _STORE: Final = "/models"
+
+_PART: Final = re.compile(r".+-[0-9]{5}-of-(?P<count>[0-9]{5})\.gguf")
+"""How llama.cpp names the parts of a file that was split."""
+
+_MOST_LOADED: Final = "OLLAMA_MAX_LOADED_MODELS"
 
 _STARTUP_DEADLINE_S: Final = 300
 """Seconds for the server itself: it starts without any model, and a slow disk is the only thing to wait for."""
@@ -61,11 +69,36 @@ def ollama_pod(place: EnginePlace, settings: EngineSettings, model: RunnableMode
     return EnginePod(spec, PORT, shared=True, model_options={} if model is None else model_options(model, settings))
 
 
+def is_carried(model: RunnableModel) -> bool:
+    """Whether the server cannot pull a model itself: it reads libraries alone, and shows them no password.
+
+    Raises:
+        InvalidInputError: it cannot be brought there either, because it is in several files.
+    """
+    part = _PART.fullmatch(file_of(model.source) or "")
+    if part is not None and int(part["count"]) > 1:
+        raise InvalidInputError(
+            "spec.source",
+            "must name a GGUF file in one part: Ollama makes no model of several; join them with llama-gguf-split, or "
+            "run it with LlamaCpp",
+        )
+    return not isinstance(model.source, OllamaSource) or model.pull_secret is not None
+
+
 def model_options(model: RunnableModel, settings: EngineSettings) -> Mapping[str, object]:
     """Give the runner options that a model is made with. A request cannot change them: each change would reload it."""
     threads = pod_parts.threads(model.resources) or pod_parts.threads(settings.ollama_resources)
     options = {"num_ctx": model.context_window, "num_thread": threads}
     return {name: value for name, value in options.items() if value is not None}
+
+
+def models_bound(pod: Mapping[str, Any]) -> int | None:
+    """Give how many models the server of a pod loads at once; None where that is no bound in effect."""
+    for container in pod.get("containers", ()):
+        for variable in container.get("env", ()):
+            if variable["name"] == _MOST_LOADED and int(variable["value"]) < _MOST_MODELS:
+                return int(variable["value"])
+    return None
 
 
 def _environment(place: EnginePlace, settings: EngineSettings) -> Mapping[str, str]:
@@ -80,7 +113,7 @@ def _environment(place: EnginePlace, settings: EngineSettings) -> Mapping[str, s
         "OLLAMA_ORIGINS": "",
         # Whatever no request names stays loaded until the operator unloads it.
         "OLLAMA_KEEP_ALIVE": "-1",
-        "OLLAMA_MAX_LOADED_MODELS": str(place.capacity.max_loaded_models or _MOST_MODELS),
+        _MOST_LOADED: str(place.capacity.max_loaded_models or _MOST_MODELS),
         "OLLAMA_NUM_PARALLEL": str(settings.slots),
         # At its start it else deletes what no model of its own names: here, what another server is just fetching.
         "OLLAMA_NOPRUNE": "1",

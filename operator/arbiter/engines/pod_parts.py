@@ -59,8 +59,8 @@ POD_RIGHTS: Final[Mapping[str, object]] = {
 }
 """What a pod may do."""
 
-_STARTUP_PERIOD_S: Final = 2
-"""Seconds between two questions whether a server has started: it adds half of that to each start."""
+_STARTUP_PERIOD_S: Final = 1
+"""Seconds between two questions whether a server has started: it adds half of that to each start, on average."""
 
 _ENDING_S: Final = 30
 """Seconds for a server to end by itself once it is told to."""

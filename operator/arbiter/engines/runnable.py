@@ -60,6 +60,8 @@ class EngineSettings:
             images have no GPU support, so without an entry they are refused on GPUs, not run on the CPU in silence.
         pull_policy: when images are asked for, those of models as well.
         ollama_resources: what each Ollama container is given beside its memory, which is the pool's `capacity`.
+        trusted: the ConfigMap of each namespace whose key `ca.crt` holds further authorities for downloads; empty for
+            none.
         slots: requests that LlamaCpp and Ollama compute at a time for one model. Each has a context of its own, so
             more of them need more memory; the others wait in the server.
     """
@@ -71,6 +73,7 @@ class EngineSettings:
     gpu_images: Mapping[EngineType, str] = field(default_factory=dict)
     pull_policy: PullPolicy = PullPolicy.IfNotPresent
     ollama_resources: ResourceRequirements = field(default_factory=ResourceRequirements)
+    trusted: str = ""
     slots: int = 1
 
     @staticmethod

@@ -23,6 +23,7 @@ from arbiter.engines.sources import (
     OciSource,
     OllamaSource,
 )
+from arbiter.engines.trust import trust_mount, trust_variable, trust_volume
 
 if TYPE_CHECKING:
     from arbiter.engines.runnable import EnginePlace, EngineSettings, Fields, RunnableModel
@@ -88,7 +89,7 @@ def weights(model: RunnableModel, place: EnginePlace, settings: EngineSettings) 
 def _from_image(model: RunnableModel, source: OciSource, settings: EngineSettings) -> Weights:
     """Mount the image: the node's container runtime fetches, keeps and shares it."""
     # A folder's image without a path is the folder; our own model images hold one file.
-    usual = IMAGE_MODEL_PATH if model.engine == EngineType.LlamaCpp else None
+    usual = IMAGE_MODEL_PATH if model.engine in {EngineType.LlamaCpp, EngineType.Ollama} else None
     path = source.path or usual
     image = {"reference": source.reference, "pullPolicy": settings.pull_policy.value}
     return Weights(
@@ -121,6 +122,8 @@ def _downloaded(
     mounts = [{"name": "model", "mountPath": _STORE}, scratch_mount()]
     if token:
         mounts.append({"name": "token", "mountPath": _TOKEN_FOLDER, "readOnly": True})
+    if settings.trusted:
+        mounts.append(trust_mount())
     container: Fields = {
         "name": FETCH_CONTAINER,
         "image": settings.arbiter_image,
@@ -131,6 +134,7 @@ def _downloaded(
             *(("--token-file", f"{_TOKEN_FOLDER}/{_TOKEN_KEY}") if token else ()),
             *("--progress-port", str(PROGRESS_PORT), "--termination-log", _TERMINATION_LOG),
         ],
+        **({"env": [trust_variable()]} if settings.trusted else {}),
         "ports": [{"name": "progress", "containerPort": PROGRESS_PORT, "protocol": "TCP"}],
         "resources": _FETCH_RESOURCES,
         "securityContext": dict(CONTAINER_RIGHTS),
@@ -139,7 +143,11 @@ def _downloaded(
     return Weights(
         path=MODEL_FOLDER if name is None else f"{MODEL_FOLDER}/{name}",
         mount={"name": "model", "mountPath": MODEL_FOLDER, "subPath": folder, "readOnly": True},
-        volumes=(kept_volume("model", place), *((_token_volume(model.pull_secret),) if model.pull_secret else ())),
+        volumes=(
+            kept_volume("model", place),
+            *((_token_volume(model.pull_secret),) if model.pull_secret else ()),
+            *((trust_volume(settings.trusted),) if settings.trusted else ()),
+        ),
         fetching=(container,),
         progress_port=PROGRESS_PORT,
     )

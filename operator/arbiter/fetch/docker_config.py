@@ -60,6 +60,9 @@ def read_logins(path: Path | None) -> Mapping[str, Login]:
         return {}
     try:
         found = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        missing = "the pull secret is missing, or is not of type kubernetes.io/dockerconfigjson"
+        raise SourceError(FailureCode.AccessDenied, missing) from error
     except (OSError, ValueError, RecursionError) as error:
         raise SourceError(FailureCode.AccessDenied, f"the pull secret cannot be read as JSON: {error}") from error
     if not isinstance(found, dict):

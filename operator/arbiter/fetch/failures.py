@@ -58,6 +58,12 @@ class FailureCode(StrEnum):
     VolumeFailed = "VolumeFailed"
     """The volume could not be read or written."""
 
+    EngineUnreachable = "EngineUnreachable"
+    """The server that a model is carried to did not answer, or broke off."""
+
+    EngineRefused = "EngineRefused"
+    """The server that a model is carried to cannot make one of it."""
+
     PortTaken = "PortTaken"
     """The port for progress is in use."""
 

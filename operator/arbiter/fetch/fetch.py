@@ -92,12 +92,12 @@ def run(options: FetchOptions) -> int:
     except SourceError as error:
         message = f"{error.code}: {one_line(str(error))}"
         print(f"arbiter: {message}", file=sys.stderr)  # noqa: T201  the container's log
-        _leave(options.termination_log, message)
+        leave(options.termination_log, message)
         return 1
     if done is None:
         message = f"told to end; what came of {options.source} stays for the next time"
         print(f"arbiter: {message}", file=sys.stderr)  # noqa: T201  as above
-        _leave(options.termination_log, message)
+        leave(options.termination_log, message)
         return STOPPED
     how = f"{done.downloaded} downloaded" if done.downloaded else "all there before"
     print(f"{options.source}: {done.files} files, {done.size} bytes in {options.to}, {how}")  # noqa: T201  as above
@@ -236,7 +236,7 @@ async def _until_told(options: FetchOptions) -> Fetched | None:
         return None
 
 
-def _leave(log: Path | None, message: str) -> None:
+def leave(log: Path | None, message: str) -> None:
     """Leave a message where the kubelet looks for it; without such a file there is nobody to tell."""
     if log is not None:
         try:

@@ -38,6 +38,9 @@ class State(StrEnum):
     PAUSED = "paused"
     """An attempt failed, and the next one has its time."""
 
+    GIVING = "giving"
+    """All is here, and is being given to the server that it is for."""
+
     DONE = "done"
     FAILED = "failed"
 

@@ -63,6 +63,9 @@ class Access:
             return ""
         try:
             token = self.token_file.read_text().strip()
+        except FileNotFoundError as error:
+            missing = "the pull secret is missing, or has no key token"
+            raise SourceError(FailureCode.AccessDenied, missing) from error
         except (OSError, ValueError) as error:
             raise SourceError(FailureCode.AccessDenied, f"the token cannot be read: {error}") from error
         if not token or len(token) > _LONGEST_TOKEN or not token.isascii() or not token.isprintable():

@@ -84,6 +84,24 @@ async def resolve_claim(source: ClaimSource, mounted: Path) -> Resolved:
         raise SourceError(FailureCode.VolumeFailed, f"{uri} cannot be read: {error.strerror or error}") from error
 
 
+async def sum_of(place: Path) -> str:
+    """Compute the sum of one file.
+
+    Raises:
+        SourceError: it is not there, or cannot be read.
+    """
+    stop = threading.Event()
+    try:
+        found = await asyncio.to_thread(_sum, place, place.name, stop)
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        raise SourceError(FailureCode.FileMissing, f"there is no file {place.name} where it should be") from error
+    except OSError as error:
+        raise SourceError(FailureCode.VolumeFailed, f"{place} cannot be read: {error.strerror or error}") from error
+    finally:
+        stop.set()
+    return found.sha256
+
+
 class _Local:
     """A file on this machine as a stream."""
 

@@ -218,7 +218,8 @@ def _broken(error: Exception, url: URL) -> SourceError:
     """Give the failure that an exception of the connection stands for."""
     where = shown(url) if url.host else "the address"
     if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError):
-        return SourceError(FailureCode.SourceRefused, f"{where} cannot be trusted: {error}")
+        advice = "the operator's --trust-config-map names the ConfigMap with further authorities"
+        return SourceError(FailureCode.SourceRefused, f"{where} cannot be trusted: {error}; {advice}")
     if isinstance(error, aiohttp.ClientResponseError):
         return SourceError(
             FailureCode.AnswerInvalid, f"{where} does not answer as HTTP: {error.message}", transient=True

@@ -3,14 +3,17 @@
 The rules are those of `lease.py`; here they are carried out: look, decide, write, wait.
 
 Rule: whoever cannot renew in time is told by a `DeposedError` after its work was cancelled, and must end its process;
-whoever ends in order gives the Lease back, though only once its work has really ended.
+whoever ends in order gives the Lease back, though only once its work has really ended. Cancelling comes too late for a
+process that was stopped, or whose machine slept, in the middle of its work: what it does first when it runs again may
+be a write. So writes go `WhileLeading`, which looks at the clock before each.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass, replace
+import math
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from arbiter.errors import ClusterError, ConflictError, DeposedError
@@ -39,6 +42,51 @@ STOP_S = 3.0
 """Seconds that cancelled work has to end; with `RENEW_WITHIN_S` that is less than the Lease holds."""
 
 
+@dataclass(slots=True)
+class Tenure:
+    """For how long we may lead without another renewal.
+
+    Attributes:
+        ends: the moment, on the candidate's clock; long ago while we do not lead.
+    """
+
+    ends: float = -math.inf
+
+    def renewed(self, at: float) -> None:
+        """The Lease was renewed, by a request of that moment."""
+        self.ends = at + lease.RENEW_WITHIN_S
+
+    def over(self) -> None:
+        """We lead no longer."""
+        self.ends = -math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class WhileLeading:
+    """A way to the API server for what only the leader may write.
+
+    Attributes:
+        asking: the way itself.
+        tenure: whether we lead.
+        clock: the candidate's.
+    """
+
+    asking: Asking
+    tenure: Tenure
+    clock: Callable[[], float]
+
+    async def ask(self, request: Request) -> dict[str, Any]:
+        """Ask, if we lead at this moment.
+
+        Raises:
+            DeposedError: we do not, so nothing was asked.
+            ClusterError: the API server did not do it.
+        """
+        if self.clock() >= self.tenure.ends:
+            raise DeposedError(f"the Lease was not renewed for {lease.RENEW_WITHIN_S:g} s: nothing is written any more")
+        return await self.asking.ask(request)
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """One process that wants to lead.
@@ -50,6 +98,7 @@ class Candidate:
         clock: seconds that never go back, and if possible also pass while the machine sleeps.
         now: the time of day, for people who read the Lease.
         sleep: waits for so many seconds.
+        tenure: is told for how long we may lead, for `WhileLeading`.
     """
 
     asking: Asking
@@ -58,6 +107,7 @@ class Candidate:
     clock: Callable[[], float]
     now: Callable[[], datetime]
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
+    tenure: Tenure = field(default_factory=Tenure)
 
 
 async def lead(candidate: Candidate, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -84,6 +134,7 @@ async def lead(candidate: Candidate, work: Callable[[], Coroutine[Any, Any, T]])
     try:
         await asyncio.wait({working, keeping}, return_when=asyncio.FIRST_COMPLETED)
     finally:
+        candidate.tenure.over()
         working.cancel()
         _, unfinished = await asyncio.wait({working}, timeout=STOP_S)
         keeping.cancel()
@@ -181,6 +232,7 @@ class _Seat:
         sent = self._candidate.clock()
         record = lease.held(self._seen, self._candidate.identity, self._candidate.now())
         await self._put(record, self._seen.version if self._seen else "", seconds)
+        self._candidate.tenure.renewed(sent)
         return sent
 
     async def _put(self, record: lease.Record, version: str, seconds: float) -> None:

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from arbiter.api.meta import GROUP, VERSION
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +78,12 @@ APPLIED = (
 CREATED = (JOBS, MODEL_SWAPS, TASK_PROFILES)
 """What the operator makes once and never changes: a Job cannot be changed, and the others' specs are people's."""
 
-_BY_KIND = {(each.api_version, each.kind): each for each in (*APPLIED, *CREATED)}
+_BY_KIND = {each.kind: each for each in (*OUR_KINDS, *APPLIED, *CREATED, CONTROLLER_REVISIONS, PODS, SECRETS)}
 
 
-def resource_of(manifest: Mapping[str, Any]) -> Resource:
-    """Which kind of object a manifest of ours describes; one of `APPLIED` or `CREATED`."""
-    return _BY_KIND[manifest["apiVersion"], manifest["kind"]]
+def resource_of(kind: str) -> Resource:
+    """Where objects of a kind are found that Arbiter makes, or writes a status of."""
+    return _BY_KIND[kind]
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,21 @@ def swap(name: str, to: str, *, pool: str = "assistant", task: str = "chat", **s
     return {"apiVersion": "arbiter.dev/v1alpha1", "kind": "ModelSwap", "metadata": {"name": name}, "spec": fields}
 
 
+def checks(name: str, count: int) -> dict[str, Any]:
+    """Give a ConfigMap with so many checks, all of which a good stand-in passes."""
+    items = [
+        {
+            "name": f"capital-{number}",
+            "messages": [{"role": "user", "content": f"Question {number}: what is the capital of France?"}],
+            "expect": {"contains": "Paris"},
+            "maxTokens": 8,
+        }
+        for number in range(count)
+    ]
+    text = json.dumps({"version": 1, "checks": items})
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"checks.yaml": text}}
+
+
 @dataclass(frozen=True)
 class Seen:
     """One ModelSwap."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.e2e.serving.wishes import external, pool
-from tests.e2e.swap.swaps import POLICY, Seen, active, swap
+from tests.e2e.swap.swaps import POLICY, Seen, active, checks, swap
 from tests.e2e.swap.upstream import Upstream, upstream
 from tests.traffic.driver import Load, Traffic
 
@@ -29,8 +29,8 @@ pytestmark = [pytest.mark.cluster, pytest.mark.devcluster]
 
 LOAD = Load(task="chat", clients=6, stream_tokens=16, plain_tokens=2, pause_s=0.1)
 
-GOOD = ("first", "second")
-STORIES = ("equal", "failing", "slow", "commands", "gitops")
+GOOD = ("first", "second", "third")
+STORIES = ("equal", "failing", "slow", "spoiled", "commands", "gitops")
 """The pools, each named after its story."""
 
 
@@ -63,7 +63,10 @@ class Pools:
 
 def wish(name: str, model: str = "first") -> dict[str, Any]:
     """Give a pool as it asks for a model."""
-    return pool(name, model, swapPolicy="seconds", router={"replicas": 2})
+    asked = pool(name, model, swapPolicy="seconds", router={"replicas": 2})
+    if name == "spoiled":
+        asked["spec"]["tasks"][0]["checks"] = {"configMap": "capitals"}
+    return asked
 
 
 @pytest.fixture(scope="module")
@@ -79,8 +82,8 @@ def models() -> Iterator[Upstream]:
 def pools(place: Place, hosts: Operators, models: Upstream) -> Iterator[Pools]:
     """Have all pools served and asked, and ask for the swaps that are decided by what is measured."""
     hosts.start()
-    place.apply(POLICY, *(external(name, models.address, name) for name in (*GOOD, "failing", "slow")))
-    place.apply(*map(wish, STORIES))
+    place.apply(POLICY, *(external(name, f"{models.address}/{name}", name) for name in (*GOOD, "failing", "slow")))
+    place.apply(checks("capitals", 100), *map(wish, STORIES))
     with ExitStack() as asking:
         traffic = {}
         for name in STORIES:
@@ -108,6 +111,19 @@ def test_a_slow_model_rolls_back(pools: Pools) -> None:
     assert status["reason"] == "RegressionProven"
     assert "first-token" in status["message"]
     pools.unharmed("slow", "rolled back on latency")
+
+
+def test_a_model_that_is_spoiled_rolls_back_on_its_checks(pools: Pools) -> None:
+    """It answers well until it has requests, and then nonsense with status 200: only the checks can tell."""
+    pools.place.apply(swap("spoiled", "third", pool="spoiled"))
+    spoiled = pools.seen("spoiled", "spoiled")
+    spoiled.in_phase("Shifting")
+    pools.models.behave("third", says="mostly harmless")
+    status = spoiled.ended("RolledBack", 240)
+    assert status["reason"] == "RegressionProven"
+    assert "quality" in status["message"]
+    assert any(each["old"] == 1 and each["new"] == 0 for each in status["checks"])
+    pools.unharmed("spoiled", "rolled back on its checks")
 
 
 def test_what_failed_is_not_tried_by_the_same_edit(pools: Pools) -> None:

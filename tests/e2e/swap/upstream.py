@@ -52,7 +52,7 @@ class Upstream:
     """The servers that run.
 
     Attributes:
-        address: where they are reached, by the host and by pods.
+        address: where they are reached, by the host and by pods; whatever path is put behind it leads to the same.
         models: how each answers; whoever is not in it answers as a good one.
         asked: how many requests each has got.
     """

@@ -92,8 +92,11 @@ class Stored:
     def _apply(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         before = self.objects.get(path)
         metadata = body["metadata"]
-        if metadata.pop("resourceVersion", "") == NEVER and before is not None:
+        version = metadata.pop("resourceVersion", "")
+        if version == NEVER and before is not None:
             raise ConflictError(f"{path} exists")
+        if version not in {"", NEVER} and (before is None or before["metadata"]["resourceVersion"] != version):
+            raise ConflictError(f"{path} has changed")
         if before is not None and metadata.pop("uid") != before["metadata"]["uid"]:
             raise ConflictError(f"{path} is another one")
         merged = _merged(before or {}, body)

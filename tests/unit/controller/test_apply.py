@@ -252,6 +252,25 @@ def test_a_status_is_written_when_it_differs_and_a_conflict_reads_the_object_ane
     assert told(story).stored.writes == [f"PUT {path}/status"] * 2
 
 
+def test_a_table_is_never_written_over_one_that_was_not_seen() -> None:
+    """Another leader wrote it: whoever was replaced, and does not know it, must not take routers back."""
+
+    def table(text: str) -> Apply:
+        owner = owned_by("ModelPool", "assistant", "uid-pool")
+        metadata = {"name": "assistant-routes", "namespace": "team", "ownerReferences": owner}
+        return Apply(stamped({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"table": text}}))
+
+    async def story(world: World) -> None:
+        assert await world.carry_out(table("of the first leader")) is Carried.WHOLE
+        stands = world.stored.objects[ROUTES]
+        world.stored.put(ROUTES, {**stands, "metadata": {**stands["metadata"]}, "data": {"table": "of the second"}})
+        assert await world.carry_out(table("of the first, later")) is Carried.OVERTAKEN
+        assert world.stored.objects[ROUTES]["data"] == {"table": "of the second"}
+        assert await world.carry_out(table("of the third")) is Carried.WHOLE, "it has seen what stands by now"
+
+    assert told(story).stored.objects[ROUTES]["data"] == {"table": "of the third"}
+
+
 def test_a_secret_is_made_once_filled_with_chance_and_never_read() -> None:
     """One that is there already stays, whoever made it."""
     path = "/api/v1/namespaces/team/secrets"

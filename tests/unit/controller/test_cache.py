@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from arbiter.controller.cache import Cache, models_named
+from arbiter.controller.cache import Cache, models_used
 from arbiter.core.actions import ObjectKey
 from arbiter.kubeapi.resources import CONFIG_MAPS, DEPLOYMENTS, SECRETS
 from tests.unit.controller.cluster_objects import MODEL, POOL, child, model, pod, pool
@@ -43,6 +43,18 @@ def test_a_pool_concerns_itself_and_the_models_that_it_names_or_named() -> None:
     told.cache.pool_seen(PLACE, None)
     assert told.concerned() == {"ModelPool/assistant", "LocalModel/gemma"}
     assert told.cache.pools.get(PLACE) is None
+
+
+def test_a_model_hears_that_another_task_uses_it_now() -> None:
+    """A pool may name the same models as before and use them otherwise; what uses none of it anew hears nothing."""
+    told = Told()
+    both = ["smollm2", "gemma", "qwen"]
+    chat = {"name": "chat", "model": "smollm2"}
+    told.cache.pool_seen(PLACE, pool(tasks=[{**chat, "fallback": ["gemma"]}], models=both))
+    told.concerned()
+    told.cache.pool_seen(PLACE, pool(version=2, tasks=[chat, {"name": "code", "model": "gemma"}], models=both))
+    assert told.concerned() == {"ModelPool/assistant", "LocalModel/gemma"}
+    assert models_used(told.cache.pools.get(PLACE)) == {"smollm2": ("chat",), "gemma": ("code",), "qwen": ()}
 
 
 def test_what_was_seen_before_concerns_nobody() -> None:
@@ -93,8 +105,8 @@ def test_every_way_to_name_a_model_counts() -> None:
     status = {"tasks": [{"name": "chat", "active": {"model": "serving", "revision": "0a1b2c3d4e"}}]}
     task = {"name": "chat", "model": "a", "candidates": ["b"], "fallback": ["c"]}
     told.cache.pool_seen(PLACE, pool(status=status, tasks=[task], models=["a", "d"], preload=["e"]))
-    assert models_named(told.cache.pools.get(PLACE)) == {"a", "b", "c", "d", "e", "serving"}
-    assert models_named(None) == frozenset()
+    assert set(models_used(told.cache.pools.get(PLACE))) == {"a", "b", "c", "d", "e", "serving"}
+    assert models_used(None) == {}
 
 
 def test_a_child_concerns_who_controls_it_and_is_kept_whole_with_its_kind() -> None:

@@ -13,6 +13,7 @@ from aiohttp import web
 
 from arbiter.controller import jobs as module
 from arbiter.controller.jobs import HttpSending, Jobs
+from arbiter.controller.scrape import HttpGetting
 from arbiter.core.actions import StartJob
 from arbiter.engines.calls import Call
 from tests.unit.controller.cluster_objects import MODEL, POOL
@@ -33,6 +34,7 @@ class World:
 
     def __init__(self, url: str, session: aiohttp.ClientSession) -> None:
         self.url = url
+        self.session = session
         self.told = asyncio.Event()
         self.concerned: list[Subject] = []
         self.jobs = Jobs(HttpSending(session), self.concern, lambda: NOW)
@@ -89,6 +91,28 @@ def test_an_answer_is_kept_and_concerns_its_pool() -> None:
             assert made.concerned == [POOL]
             assert made.jobs.results(MODEL) == {}
         assert bodies == [("POST", "/ask", {"max_tokens": 1})]
+
+    asyncio.run(story())
+
+
+def test_no_connection_outlives_its_question() -> None:
+    """One that stayed would lead to the pod that a Service had then, and keep that from ending."""
+
+    async def story() -> None:
+        clients = set()
+
+        async def answer(request: web.Request) -> web.Response:
+            assert request.transport is not None
+            clients.add(request.transport.get_extra_info("peername"))
+            assert not request.keep_alive
+            return web.json_response({})
+
+        async with world(answer) as made:
+            for _ in range(3):
+                made.start()
+                await made.result()
+            await HttpGetting(made.session).get(f"{made.url}/api/ps")
+        assert len(clients) == 4
 
     asyncio.run(story())
 

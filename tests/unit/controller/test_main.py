@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -277,6 +278,43 @@ def test_a_leader_whose_lease_another_one_took_ends_its_process(
             cluster.stored.put(LEASE, taken)
             async with asyncio.timeout(10.0):
                 assert await made.task == 1
+
+    asyncio.run(story())
+
+
+def test_the_clock_of_the_lease_goes_on_while_the_machine_sleeps() -> None:
+    """The kernel counts that in one of its clocks only; another one would take a leader that slept for fresh."""
+    before = time.clock_gettime(time.CLOCK_BOOTTIME)
+    assert before <= main.elapsed() <= time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def test_a_platform_without_that_clock_has_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It never goes back either."""
+    monkeypatch.delattr(time, "CLOCK_BOOTTIME")
+    before = main.elapsed()
+    assert before <= main.elapsed()
+
+
+def test_a_leader_that_was_held_up_writes_nothing_more_and_ends(
+    tmp_path: Path, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What changed meanwhile is for the one who leads now."""
+    held_up, clock = 0.0, main.elapsed
+    monkeypatch.setattr(main, "elapsed", lambda: clock() + held_up)
+
+    async def story() -> None:
+        nonlocal held_up
+        cluster = Cluster()
+        cluster.put(resources.MODEL_POOLS, pool())
+        async with running(tmp_path, port, cluster) as made:
+            await made.until(lambda: (cluster.get(resources.MODEL_POOLS, "assistant") or {}).get("status"))
+            await made.until(lambda: any("/events/" in path for path in cluster.stored.objects))
+            held_up = lease.RENEW_WITHIN_S
+            written = len(cluster.stored.writes)
+            cluster.put(resources.MODEL_POOLS, {**pool(replicas=3), "status": {"observedGeneration": 1}})
+            async with asyncio.timeout(10.0):
+                assert await made.task == 1
+            assert [asked for asked in cluster.stored.writes[written:] if "leases" not in asked] == []
 
     asyncio.run(story())
 

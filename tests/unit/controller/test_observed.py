@@ -81,7 +81,7 @@ def test_a_pod_that_is_on_its_way_out_is_not_ready() -> None:
                     {"name": "engine", "restartCount": 2, "lastState": ended(1, "2026-11-21T10:00:09Z", " no model \n")}
                 ],
             },
-            {"restarts": 3, "last_exit": 1, "last_message": "no model"},
+            {"restarts": 3, "last_exit": 1, "last_message": "no model", "last_container": "engine"},
             id="the last end counts, and its words",
         ),
         pytest.param(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import pytest
 
 from arbiter.controller.cache import Cache
 from arbiter.controller.jobs import HttpSending, Jobs
 from arbiter.controller.options import Options
-from arbiter.controller.scrape import Scrape
+from arbiter.controller.scrape import AWAITED_S, ENGINE_S, TURN_S, Scrape
 from arbiter.controller.snapshot import Assembly
 from arbiter.controller.tables import Tables
 from arbiter.core.actions import ObjectKey
@@ -186,20 +188,95 @@ def test_a_router_that_did_not_answer_has_said_nothing() -> None:
     assert list(world.scrape.fences()) == []
 
 
+def downloads(world: World, **state: dict[str, Any]) -> None:
+    """An engine whose init container is in this state."""
+    world.cache.pool_seen(("team", "assistant"), pool())
+    body = pod("e1", ENGINE)
+    body["status"].update({"phase": "Pending", "initContainerStatuses": [{"name": "fetch", "state": state}]})
+    world.cache.pod_seen(("team", "e1"), body)
+
+
 def test_a_download_is_shown_with_its_pod() -> None:
     """As far as it says."""
-
-    def downloading(world: World) -> None:
-        world.cache.pool_seen(("team", "assistant"), pool())
-        status = {"phase": "Pending", "initContainerStatuses": [{"name": "fetch", "state": {"running": {}}}]}
-        body = pod("e1", ENGINE)
-        body["status"].update(status)
-        world.cache.pod_seen(("team", "e1"), body)
-
     answers = Answers(progress=b'{"bytes": 5, "total": 10}')
-    (view,) = after(downloading, answers).pool().engines["assistant-0a0a0a0a0a"].pods
+    (view,) = after(lambda world: downloads(world, running={}), answers).pool().engines["assistant-0a0a0a0a0a"].pods
     assert (view.fetched, view.fetching) == (5, 10)
     assert answers.asked == ["http://10.244.0.7:9093/progress"]
+
+
+def test_a_download_that_is_over_is_shown_no_more() -> None:
+    """What it said last is of the past: the engine starts, or it is said why the download failed."""
+    world = after(lambda world: downloads(world, running={}), Answers(progress=b'{"bytes": 5, "total": 10}'))
+    downloads(world, terminated={"exitCode": 1})
+    (view,) = world.pool().engines["assistant-0a0a0a0a0a"].pods
+    assert (view.fetched, view.fetching, view.last_container) == (None, None, "fetch")
+
+
+def test_a_job_that_carries_a_model_is_shown_with_how_far_it_is() -> None:
+    """By the name of the Job; and its shared engine is asked more often meanwhile."""
+
+    def carries(world: World) -> None:
+        fill(world)
+        labels = {**ENGINE, "app.kubernetes.io/component": "carrier"}
+        body = pod("c1", labels)
+        owner = {"kind": "Job", "name": "assistant-0a0a0a0a0a-carry-1", "uid": "j", "controller": True}
+        body["metadata"]["ownerReferences"] = [owner]
+        body["status"]["containerStatuses"] = [{"name": "fetch", "state": {"running": {}}}]
+        world.cache.pod_seen(("team", "c1"), body)
+
+    answers = Answers(progress=b'{"bytes": 5, "total": 10}', ps=b'{"models": []}', tags=b'{"models": []}')
+    world = after(carries, answers)
+    ((name, (view,)),) = world.pool().carriers.items()
+    assert (name, view.fetched, view.fetching) == ("assistant-0a0a0a0a0a-carry-1", 5, 10)
+    assert "c1" not in {each.name for engine in world.pool().engines.values() for each in engine.pods}
+    (shared,) = [each for each in world.cache.pods if each.view.name == "o1"]
+    assert world.scrape.rhythm_s(shared) == AWAITED_S
+    world.cache.pod_seen(("team", "c1"), None)
+    assert world.scrape.rhythm_s(shared) == ENGINE_S
+    assert world.pool().carriers == {}
+
+
+def test_a_shared_engine_is_asked_at_once_where_something_was_done_there() -> None:
+    """A pull that has ended is seen in the next turn, not seconds later."""
+
+    async def story() -> list[int]:
+        answers = Answers(ps=b'{"models": []}', tags=b'{"models": []}')
+        world = World(answers)
+        fill(world)
+        task = asyncio.create_task(world.scrape.run(lambda: 0.0, lambda: NOW))
+        counts = []
+        for _ in range(2):
+            for _ in range(20):
+                await asyncio.sleep(TURN_S / 10)
+            counts.append(sum(url.endswith("/api/ps") for url in answers.asked))
+            world.scrape.soon(POOL)
+        for _ in range(20):
+            await asyncio.sleep(TURN_S / 10)
+        counts.append(sum(url.endswith("/api/ps") for url in answers.asked))
+        task.cancel()
+        await asyncio.wait({task})
+        return counts
+
+    assert asyncio.run(story()) == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("claims", "want"),
+    [
+        pytest.param((None, None), (), id="none has one"),
+        pytest.param(("kept", "other"), (), id="each its own"),
+        pytest.param(("kept", "kept"), ("second",), id="both the same"),
+    ],
+)
+def test_pools_that_share_a_claim_are_known(claims: tuple[str | None, str | None], want: tuple[str, ...]) -> None:
+    """What one of them does not need the other one may."""
+
+    def two(world: World) -> None:
+        for name, claim in zip(("assistant", "second"), claims, strict=True):
+            cache: dict[str, Any] = {"cache": {"claim": claim}} if claim else {}
+            world.cache.pool_seen(("team", name), pool(name, **cache))
+
+    assert after(two).pool().same_claim == want
 
 
 def test_a_model_knows_its_resolver_and_who_uses_it() -> None:

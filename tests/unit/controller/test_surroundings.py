@@ -137,6 +137,7 @@ def test_probes_say_what_is_missing() -> None:
         pytest.param(
             settings.read_image, "r.example:5000/a/b@sha256:00", "r.example:5000/a/b@sha256:00", id="an image"
         ),
+        pytest.param(settings.read_object_name, "kube-root-ca.crt", "kube-root-ca.crt", id="a name with dots"),
         pytest.param(settings.read_domain, "cluster.local", "cluster.local", id="a domain"),
         pytest.param(settings.read_registries, "a.example:5000, b,", ("a.example:5000", "b"), id="registries"),
         pytest.param(settings.read_registries, "", (), id="no registries"),
@@ -155,6 +156,7 @@ def test_what_means_something_is_read(read: Callable[[str], object], text: str, 
         pytest.param(settings.read_port, "-1", id="less than none"),
         pytest.param(settings.read_image, "a b", id="no image"),
         pytest.param(settings.read_domain, "..", id="no domain"),
+        pytest.param(settings.read_object_name, "a/b", id="a path for a name"),
         pytest.param(settings.read_registries, "http://a.example", id="an address for a registry"),
     ],
 )

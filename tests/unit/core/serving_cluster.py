@@ -10,6 +10,7 @@ import json
 import re
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -94,6 +95,15 @@ class Cluster:
     """What each resolver has found, by the uid of its Job."""
     started: dict[str, int] = field(default_factory=dict)
     """How many steps ago a Deployment's pods were made."""
+    carries: dict[str, str] = field(default_factory=dict)
+    """The last words of the Jobs that carry a model and fail, by model."""
+    fetched: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """How far those Jobs are that take longer, by model; while it stands here they do not end."""
+    ends: dict[str, str | None] = field(default_factory=dict)
+    """What each of those Jobs that has ended left as its last words; None for one that ended well."""
+    same_claim: tuple[str, ...] = ()
+    made_of: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Of which file and with which parameters the shared engine has models, by LocalModel; else each of its own."""
     stored: dict[str, str] = field(default_factory=dict)
     loaded: dict[str, int] = field(default_factory=dict)
     obeyed: str = ""
@@ -124,6 +134,8 @@ class Cluster:
             settings=self.settings,
             jobs=dict(self.jobs),
             table=RouteTable.from_text(text) if text else None,
+            carriers={key.name: self._carrier(key) for key in self._carriers()},
+            same_claim=self.same_claim,
             swaps=tuple(self.swaps.values()),
             policy=self.policy,
         )
@@ -180,6 +192,41 @@ class Cluster:
                 stored=dict(self.stored) if shared else None,
             )
         return found
+
+    def _carriers(self) -> Iterable[ObjectKey]:
+        return [
+            key
+            for key, kept in sorted(self.objects.items())
+            if key.kind == "Job" and kept.body["metadata"]["labels"].get(names.COMPONENT) == names.CARRIER
+        ]
+
+    def _carrier(self, key: ObjectKey) -> tuple[PodView, ...]:
+        """The pod of a Job that carries a model."""
+        kept = self.objects[key]
+        model = kept.body["spec"]["template"]["metadata"]["labels"][names.MODEL]
+        if not self.started.get(key.name, 0):
+            return ()
+        if "status" not in kept.body:
+            fetched, fetching = self.fetched.get(model, (None, None))
+            return (self._pod(key.name, fetched=fetched, fetching=fetching),)
+        if (words := self.ends[key.name]) is not None:
+            return (self._pod(key.name, phase=PodPhase.FAILED, last_exit=1, last_message=words),)
+        return (self._pod(key.name, phase=PodPhase.SUCCEEDED, last_exit=0),)
+
+    def _end_carrier(self, key: ObjectKey) -> None:
+        """Let a Job that carries a model end, and the model be in the store if it ended well."""
+        body = self.objects[key].body
+        pod = body["spec"]["template"]
+        model = pod["metadata"]["labels"][names.MODEL]
+        if self.started[key.name] < 2 or "status" in body or model in self.fetched:
+            return
+        wrong = model in self.carries
+        end = {"type": "Failed" if wrong else "Complete", "status": "True", "lastTransitionTime": self.now.isoformat()}
+        body["status"] = {"conditions": [end]}
+        self.ends[key.name] = self.carries.get(model)
+        if not wrong:
+            words = dict(word.split("=", 1) for word in pod["spec"]["containers"][0]["args"] if "=" in word)
+            self.stored[words["--model"]] = words["--digest"]
 
     def _routers(self) -> tuple[RouterView, ...]:
         name = next(iter(self._deployments(names.ROUTER)), None)
@@ -280,6 +327,8 @@ class Cluster:
         for key in self.objects:
             if key.kind in _WORKLOADS:
                 self.started[key.name] = self.started.get(key.name, 0) + 1
+        for key in self._carriers():
+            self._end_carrier(key)
         for name, job in list(self.jobs.items()):
             if job.running:
                 self.jobs[name] = self._ended(name, job)
@@ -317,13 +366,32 @@ class Cluster:
                 found = (told for name, told in self.resolutions.items() if name in model)
                 self.stored[model] = str(next(found, RESOLVED)["digest"])
             case "load":
-                self.loaded[model] = GIB
+                self._load(model)
             case "unload":
                 self.loaded.pop(model, None)
+            case "delete":
+                assert model not in self.loaded
+                del self.stored[model]
             case _:
                 pass
-        reply = TOKEN if key.startswith("prove/") else {}
+        reply = TOKEN if key.startswith("prove/") else self._shown(model) if key.startswith("show/") else {}
         return replace(job, running=False, ok=True, at=self.now, status=200, reply=reply, attempts=0)
+
+    def _load(self, model: str) -> None:
+        """Load a model: a file that is in memory is loaded no second time, unless its options are others."""
+        shown = self._shown(model)
+        for name in list(self.loaded):
+            if self._shown(name)["modelfile"] == shown["modelfile"]:
+                if self._shown(name) == shown:
+                    return
+                del self.loaded[name]
+        self.loaded[model] = GIB
+
+    def _shown(self, model: str) -> dict[str, Any]:
+        """What the engine tells of a model: of which file it is made, and with which options it is loaded."""
+        weights, parameters = self.made_of.get(model.rsplit("/", maxsplit=1)[-1].split(":", maxsplit=1)[0], ("", ""))
+        file = weights or sha256(model.encode()).hexdigest()
+        return {"modelfile": f"# told\nFROM /models/blobs/sha256-{file}\n", "parameters": parameters}
 
     # What people do.
 

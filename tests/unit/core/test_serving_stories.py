@@ -19,7 +19,7 @@ from arbiter.core.actions import ObjectKey
 from arbiter.core.facts import NodeFacts
 from arbiter.core.plan import plan_model, plan_pool
 from arbiter.core.snapshot import PodPhase
-from tests.unit.core.serving_cluster import GIB, SETTINGS, Cluster, Kept, cluster, told
+from tests.unit.core.serving_cluster import GIB, RESOLVED, SETTINGS, Cluster, Kept, cluster, told
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,6 +48,8 @@ spec: {source: "oci://registry.example/qwen3:q4", capabilities: [chat, tools]}
 """ + SIX_LINES.lstrip()
 
 OLLAMA = SIX_LINES.replace("oci://registry.example/smollm2:q4", "ollama://smollm2:135m")
+
+CARRIED = SIX_LINES.replace("capabilities: [chat]", "engine: {type: Ollama}, capabilities: [chat]")
 
 EXTERNAL = SIX_LINES.replace(
     'source: "oci://registry.example/smollm2:q4"', "external: {url: 'http://mac.example:11434', keySecret: mac-key}"
@@ -111,6 +113,39 @@ def ollama(story: Story) -> None:
     story.say(
         "The model is an Ollama library's: it is fetched, made and loaded by the engine that all such models share."
     )
+    story.until_rest()
+
+
+def carried(story: Story) -> None:
+    """A model in a file, which Ollama cannot pull itself."""
+    story.say("The model is a file in an image: a Job carries it into the engine that all such models share.")
+    story.cluster.carries["smollm2"] = "SumMismatch: the file has the sum 1, not 2"
+    for _ in range(9):
+        story.one_pass()
+        story.cluster.step()
+    story.say("The file is the right one by now; the next attempt is due, and tells how far it is.")
+    del story.cluster.carries["smollm2"]
+    story.cluster.fetched["smollm2"] = (GIB // 2, GIB)
+    for _ in range(4):
+        story.one_pass()
+        story.cluster.step()
+    del story.cluster.fetched["smollm2"]
+    story.cluster.step()
+    story.until_rest()
+    story.say("The engine's pod is lost, and its store with it.")
+    story.cluster.stored.clear()
+    story.cluster.loaded.clear()
+    story.until_rest()
+
+
+def cleaned(story: Story) -> None:
+    """A model that nothing names any more leaves the shared engine's memory and its disk."""
+    story.cluster.resolutions["qwen3"] = {**RESOLVED, "digest": "sha256:" + "5" * 64}
+    story.cluster.edit(preload=["qwen3"])
+    story.until_rest()
+    story.lines.clear()
+    story.say("Nothing names qwen3 any more.")
+    story.cluster.edit(preload=[])
     story.until_rest()
 
 
@@ -372,6 +407,8 @@ def managed(story: Story) -> None:
 STORIES: dict[str, tuple[str, Callable[[Story], None]]] = {
     "six-lines": (SIX_LINES, six_lines),
     "ollama": (OLLAMA, ollama),
+    "carried": (CARRIED, carried),
+    "cleaned": (TWO_MODELS.replace("oci://registry.example/", "ollama://"), cleaned),
     "external": (EXTERNAL, external),
     "gpu-waits": (SIX_LINES, gpu_waits),
     "no-memory": (SIX_LINES, no_memory),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -25,10 +27,9 @@ def command(number: int, to: str, *, begun: bool = True) -> Command:
     return Command(f"assistant-chat-{number}", NOW + timedelta(seconds=number), to, begun=begun)
 
 
-def wanted(**changes: object) -> Wanted:
+def wanted(**changes: Any) -> Wanted:  # noqa: ANN401  fields of Wanted
     """Give a task that smollm2 serves, as its spec says."""
-    fields: dict[str, object] = {"task": "chat", "active": SMOL, "asked": "smollm2", "handled": "smollm2", **changes}
-    return Wanted(**fields)  # type: ignore[arg-type]  fields of Wanted
+    return replace(Wanted("chat", SMOL, asked="smollm2", handled="smollm2"), **changes)
 
 
 def test_what_serves_already_asks_for_nothing() -> None:

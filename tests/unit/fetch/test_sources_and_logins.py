@@ -11,6 +11,7 @@ import pytest
 from arbiter.engines.sources import OciSource, OllamaSource
 from arbiter.fetch.docker_config import Login, login_for, read_logins
 from arbiter.fetch.failures import FailureCode, SourceError
+from arbiter.fetch.resolve import Access
 from arbiter.fetch.sources import parse, registry_of
 
 if TYPE_CHECKING:
@@ -91,3 +92,12 @@ def test_a_file_that_is_none_is_refused_without_its_content(tmp_path: Path, cont
     with pytest.raises(SourceError, match="pull secret") as failed:
         read_logins(file)
     assert failed.value.code == FailureCode.AccessDenied
+
+
+def test_a_file_that_is_not_there_is_a_secret_that_nobody_made(tmp_path: Path) -> None:
+    """Its volume is optional, so that the pod starts and this can be said."""
+    with pytest.raises(SourceError, match="pull secret is missing, or is not of type") as failed:
+        read_logins(tmp_path / "config.json")
+    assert failed.value.code == FailureCode.AccessDenied
+    with pytest.raises(SourceError, match="pull secret is missing, or has no key token"):
+        Access(token_file=tmp_path / "token").token()

@@ -17,6 +17,7 @@ from arbiter.kubeapi.resources import (
     JOBS,
     MODEL_POOLS,
     OUR_KINDS,
+    SECRETS,
     TASK_PROFILES,
     resource_of,
 )
@@ -271,11 +272,12 @@ def test_a_status_of_what_has_changed_is_a_conflict(tmp_path: Path, status: int,
     assert type(got) is kind
 
 
-def test_a_manifest_tells_its_kind_of_object() -> None:
-    """Whoever carries out a plan has manifests only."""
-    assert resource_of({"apiVersion": "apps/v1", "kind": "Deployment"}) is DEPLOYMENTS
-    assert resource_of({"apiVersion": "batch/v1", "kind": "Job"}) is JOBS
-    assert resource_of({"apiVersion": "arbiter.dev/v1alpha1", "kind": "TaskProfile"}) is TASK_PROFILES
+def test_a_kind_tells_where_its_objects_are() -> None:
+    """Whoever carries out a plan has its kinds only, and no two of ours share a name."""
+    assert resource_of("Deployment") is DEPLOYMENTS
+    assert resource_of("Job") is JOBS
+    assert resource_of("TaskProfile") is TASK_PROFILES
+    assert resource_of("Secret") is SECRETS
     assert len({each.kind for each in (*APPLIED, *CREATED, *OUR_KINDS)}) == len(APPLIED) + len(CREATED) + 3
 
 

@@ -15,14 +15,13 @@ from hypothesis import strategies as st
 
 from arbiter.errors import ClusterError, ConflictError, DeposedError, RejectedError, UnreachableError
 from arbiter.kubeapi import leading, lease
-from arbiter.kubeapi.leading import Candidate, lead
+from arbiter.kubeapi.connection import Request
+from arbiter.kubeapi.leading import Candidate, Tenure, WhileLeading, lead
 from arbiter.kubeapi.lease import Record
 from tests.unit.kubeapi.steps import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
-
-    from arbiter.kubeapi.connection import Request
 
 PATH = "/apis/coordination.k8s.io/v1/namespaces/arbiter/leases"
 SOON_S = 15.0
@@ -139,6 +138,7 @@ class Process:
         leads: whether it does its work just now.
         spans: from when to when it did.
         way: its way to the API server.
+        tenure: for how long it may lead.
     """
 
     def __init__(self, name: str, store: Store, hours: Hours, skew_s: float = 0.0) -> None:
@@ -146,6 +146,7 @@ class Process:
         self.leads = False
         self.spans: list[list[float]] = []
         self.way = Way(store, hours)
+        self.tenure = Tenure()
         self._hours = hours
         self._candidate = Candidate(
             self.way,
@@ -154,6 +155,7 @@ class Process:
             lambda: hours.time,
             lambda: datetime(2026, 11, 21, tzinfo=UTC) + timedelta(seconds=hours.time + skew_s),
             hours.sleep,
+            self.tenure,
         )
 
     def start(self, work: Callable[[], Coroutine[Any, Any, str]] | None = None) -> asyncio.Task[str]:
@@ -362,6 +364,51 @@ def test_a_process_that_was_held_up_stops_though_nobody_took_its_lease() -> None
         await hours.until(1161)
         with pytest.raises(DeposedError, match="this process did not run"):
             first.result()
+
+    play(story)
+
+
+def test_what_a_process_does_first_after_it_was_held_up_is_not_written() -> None:
+    """It learns that it is deposed only once its pauses have ended; until then it goes on where it was."""
+
+    async def story(hours: Hours, store: Store) -> None:
+        one = Process("a_1", store, hours)
+        writing = WhileLeading(one.way, one.tenure, lambda: hours.time)
+        written: list[float] = []
+
+        async def work() -> str:
+            while True:
+                await hours.sleep(0.25)
+                await writing.ask(Request("GET", f"{PATH}/arbiter-operator", {}))
+                written.append(hours.time)
+
+        with pytest.raises(DeposedError):
+            await writing.ask(Request("GET", f"{PATH}/arbiter-operator", {}))
+        first = one.start(work)
+        await hours.until(1100)
+        last = written[-1]
+        assert last > 1099
+        hours.time += 60
+        await hours.until(1161)
+        assert written[-1] == last, "nothing was written after the clock went on"
+        with pytest.raises(DeposedError, match="nothing is written any more"):
+            first.result()
+
+    play(story)
+
+
+def test_one_that_ends_writes_nothing_once_its_work_is_cancelled() -> None:
+    """The Lease is given back then, and another one may lead at any moment."""
+
+    async def story(hours: Hours, store: Store) -> None:
+        one = Process("a_1", store, hours)
+        writing = WhileLeading(one.way, one.tenure, lambda: hours.time)
+        first = one.start()
+        await hours.until(1010)
+        await stopped(hours, first)
+        assert store.record.holder == ""
+        with pytest.raises(DeposedError):
+            await writing.ask(Request("GET", f"{PATH}/arbiter-operator", {}))
 
     play(story)
 

@@ -1,7 +1,8 @@
 """Renders what a pool's routers may do, who may reach them and the engines, and the key that signs ids of answers.
 
 Rule: the least that works. A router reads its own table and the addresses behind Services; engines are reached by the
-pool's routers and the operator's namespace alone, because a model server has no door of its own.
+pool's routers, by what carries models to them and by the operator's namespace alone, because a model server has no
+door of its own.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ def feedback_secret(pool: ModelPool) -> dict[str, Any]:
 
 
 def engines_policy(pool: ModelPool, operator_namespace: str) -> dict[str, Any]:
-    """Let the pool's routers and the operator's namespace reach the engines, and nobody else."""
+    """Let the pool's routers, what brings models, and the operator's namespace reach the engines, and nobody else."""
     name = pool.metadata.name
     spec = {
         "podSelector": {"matchLabels": names.engines_selector(name)},
@@ -84,6 +85,7 @@ def engines_policy(pool: ModelPool, operator_namespace: str) -> dict[str, Any]:
             {
                 "from": [
                     {"podSelector": {"matchLabels": names.router_selector(name)}},
+                    {"podSelector": {"matchLabels": names.carriers_selector(name)}},
                     _namespace(operator_namespace),
                 ]
             }

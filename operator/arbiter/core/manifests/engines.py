@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from arbiter.api.amounts import Quantity
 from arbiter.core.manifests import names
-from arbiter.core.manifests.amounts import canonical
+from arbiter.core.manifests.amounts import canonical, whole_mebibytes
 from arbiter.core.manifests.restricted import LAST_WORDS
+from arbiter.engines.runnable import CONTAINER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,7 +53,7 @@ def shared_deployment(pool: ModelPool, shared: FrozenShared) -> dict[str, Any]:
     labels = names.shared_engine_selector(name)
     wanted = 1 if pool.spec.replicas else 0
     deployment = _deployment(
-        pool, names.shared_engine_name(name), (labels, {}), shared.pod, replicas=wanted, deadline_s=600
+        pool, names.shared_engine_name(name), (labels, {}), _reserving(shared), replicas=wanted, deadline_s=600
     )
     # Two of them would not agree on what is loaded, and a claim may not let two in.
     deployment["spec"]["strategy"] = {"type": "Recreate"}
@@ -80,6 +81,20 @@ def placed(spec: Mapping[str, Any], placement: Placement) -> dict[str, Any]:
     if spec.get("volumes"):
         pod["volumes"] = [_volume(volume) for volume in spec["volumes"]]
     return {field: value for field, value in pod.items() if value not in ([], {}, None)}
+
+
+def _reserving(shared: FrozenShared) -> dict[str, Any]:
+    """Give the shared pod with what its node keeps for its models. No limit: it would kill it for a model more."""
+    containers = []
+    for container in shared.pod["containers"]:
+        given = container.get("resources", {})
+        said = any("memory" in given.get(part, {}) for part in ("requests", "limits"))
+        if container["name"] == CONTAINER and shared.reserved and not said:
+            requests = {**given.get("requests", {}), "memory": whole_mebibytes(shared.reserved)}
+            containers.append({**container, "resources": {**given, "requests": requests}})
+        else:
+            containers.append(container)
+    return {**shared.pod, "containers": containers}
 
 
 def _deployment(  # noqa: PLR0913 - what a Deployment is made of, all named

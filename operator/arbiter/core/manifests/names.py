@@ -28,6 +28,7 @@ COMPONENT = "app.kubernetes.io/component"
 ROUTER = "router"
 ENGINES = "engine"
 RESOLVER = "resolver"
+CARRIER = "carrier"
 OPERATOR = "operator"
 """The operator's own pods carry this as their component, and network policies let them in by it."""
 
@@ -47,7 +48,7 @@ _API_VERSIONS: Mapping[str, str] = {
 }
 """Every kind that a pool or model gets, with its API version; nothing of another kind is ever removed."""
 
-POOL_KINDS = frozenset(_API_VERSIONS) - {"Job", "ModelSwap", "Secret"}
+POOL_KINDS = frozenset(_API_VERSIONS) - {"ModelSwap", "Secret"}
 """What a pool's plan keeps in its form and removes. The operator reads no Secrets: a pool's goes with the pool."""
 
 
@@ -86,6 +87,11 @@ def resolver_name(model: str) -> str:
     return f"{model}-resolve"
 
 
+def carrier_name(pool: str, revision: str, attempt: int) -> str:
+    """Name of the Job that carries a revision's model into the shared engine, for the first time or once more."""
+    return f"{pool}-{revision}-carry-{attempt}"
+
+
 def router_selector(pool: str) -> dict[str, str]:
     """Labels that a pool's routers have, and nothing else."""
     return {POOL: pool, COMPONENT: ROUTER}
@@ -104,6 +110,16 @@ def engine_selector(pool: str, revision: str) -> dict[str, str]:
 def shared_engine_selector(pool: str) -> dict[str, str]:
     """Labels of the pods that a pool's Ollama models share."""
     return {**engines_selector(pool), ENGINE: EngineType.Ollama.value}
+
+
+def carriers_selector(pool: str) -> dict[str, str]:
+    """Labels of all pods that carry models into a pool's shared engine, and of nothing else."""
+    return {POOL: pool, COMPONENT: CARRIER}
+
+
+def carrier_selector(pool: str, revision: str) -> dict[str, str]:
+    """Labels of those that carry one revision's."""
+    return {**carriers_selector(pool), REVISION: revision}
 
 
 def resolver_selector(model: str) -> dict[str, str]:

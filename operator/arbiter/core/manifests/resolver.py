@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from arbiter.core.manifests import names
 from arbiter.core.manifests.restricted import LAST_WORDS, container_security, pod_security
 from arbiter.engines.sources import ClaimSource, OciSource, OllamaSource
+from arbiter.engines.trust import trust_mount, trust_variable, trust_volume
 
 if TYPE_CHECKING:
     from arbiter.api.localmodel import LocalModel
@@ -60,13 +61,20 @@ def _pod(model: LocalModel, source: Source, settings: OperatorSettings) -> dict[
         arguments.append(f"{option}={_CREDENTIALS}/{file}")
         mounts.append({"name": "credentials", "mountPath": _CREDENTIALS, "readOnly": True})
         items = [{"key": key, "path": file}]
-        volumes.append({"name": "credentials", "secret": {"secretName": model.spec.pull_secret, "items": items}})
+        # Without the Secret the pod would not start, and nobody who may not read its events would learn why.
+        secret = {"secretName": model.spec.pull_secret, "items": items, "optional": True}
+        volumes.append({"name": "credentials", "secret": secret})
+    environment: list[dict[str, Any]] = [{"name": "HOME", "value": _SCRATCH}, {"name": "TMPDIR", "value": _SCRATCH}]
+    if settings.engines.trusted:
+        environment.append(dict(trust_variable()))
+        mounts.append(dict(trust_mount()))
+        volumes.append(dict(trust_volume(settings.engines.trusted)))
     container = {
         "name": "resolve",
         "image": settings.image,
         "imagePullPolicy": settings.engines.pull_policy.value,
         "args": arguments,
-        "env": [{"name": "HOME", "value": _SCRATCH}, {"name": "TMPDIR", "value": _SCRATCH}],
+        "env": environment,
         "resources": {"requests": {"cpu": "50m", "memory": "96Mi"}, "limits": {"memory": "512Mi"}},
         "securityContext": container_security(),
         "terminationMessagePolicy": LAST_WORDS,

@@ -142,7 +142,7 @@ def _pod(pool: ModelPool, settings: OperatorSettings, backend_keys: Sequence[str
                     {"name": "http", "containerPort": PORT, "protocol": "TCP"},
                     {"name": "admin", "containerPort": ADMIN_PORT, "protocol": "TCP"},
                 ],
-                "readinessProbe": _probe("/readyz", period_s=2, failures=2),
+                "readinessProbe": _probe("/readyz", period_s=1, failures=3),
                 "livenessProbe": _probe("/healthz", period_s=10, failures=3),
                 "lifecycle": {"preStop": {"sleep": {"seconds": LEAVE_S}}},
                 "resources": _resources(router),
