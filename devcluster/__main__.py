@@ -17,7 +17,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from devcluster import build, debian, engine, programs
+from devcluster import build, debian, engine, programs, pushing
 from devcluster.commands import last_line
 from devcluster.errors import DevclusterError
 from devcluster.images import built as built_images
@@ -76,6 +76,8 @@ def _run(options: argparse.Namespace) -> int:
             return _status()
         case "start" | "stop" | "load":
             return _change(options)
+        case "push":
+            return _push(options)
         case _:
             return _show(options)
 
@@ -146,6 +148,23 @@ def _change(options: argparse.Namespace) -> int:
                 cluster.start(options.component)
             case _:
                 cluster.stop(options.component)
+    return 0
+
+
+def _push(options: argparse.Namespace) -> int:
+    """Push images to the open registry of a cluster that is up, and print what pods and models call them."""
+    archives = {name: _archive(name) for name in options.images}
+    standing = _standing()
+    if standing is None:
+        raise DevclusterError(_NOT_UP)
+    host = _cluster(standing).registry()
+    for name, archive in archives.items():
+        repository, tag = pushing.name_of(archive)
+        try:
+            pushing.Registry(host).push(archive, repository, tag)
+        except OSError as error:
+            raise DevclusterError(f"{name}: the registry at {host} did not take it: {error}") from error
+        _say(f"{host}/{repository}:{tag}")
     return 0
 
 
@@ -262,6 +281,8 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("nodes", help="list the nodes")
     load = commands.add_parser("load", help="put images into the store of every node")
     load.add_argument("images", nargs="+", metavar="IMAGE", help="an OCI archive (*.tar), or an image of `make image`")
+    push = commands.add_parser("push", help="put images into the cluster's open registry, and print their names there")
+    push.add_argument("images", nargs="+", metavar="IMAGE", help="as with load")
     logs = commands.add_parser("logs", help="print the log of one component, or the last line of every one's")
     logs.add_argument("component", nargs="?", metavar="COMPONENT")
     for name in ("stop", "start"):

@@ -54,6 +54,9 @@ class Provider(Protocol):
     def load(self, archives: Sequence[Path]) -> None:
         """Put the images of OCI archives into the store of every node."""
 
+    def registry(self) -> str:
+        """Give the address at which the host and the nodes reach the open registry."""
+
     def kubectl(self, *arguments: str, stdin: str = "") -> str:
         """Run kubectl as the administrator, and give what it printed."""
 

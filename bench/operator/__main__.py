@@ -24,7 +24,7 @@ from bench.operator import crowd, figures, first, ground
 from bench.router.peers import ROOT
 from bench.router.processes import cores, free_port, running
 from devcluster.images import built
-from tests.e2e.devcluster.pushing import Registry
+from devcluster.pushing import Registry
 from tests.e2e.serving.operators import operators
 from tests.e2e.serving.wishes import REGISTRY
 

@@ -124,6 +124,10 @@ class KindCluster:
             found |= self._answers()
         return found, is_whole and all(map(is_up, found.values()))
 
+    def registry(self) -> str:
+        """Give the address at which the host and the nodes reach the open registry."""
+        return f"localhost:{registry.PORTS['registry']}"
+
     def kubeconfig(self) -> Path:
         """Give the kubeconfig that kind writes for us alone."""
         return self.state / "kubeconfig"

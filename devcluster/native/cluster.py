@@ -87,6 +87,10 @@ class Cluster:
             found["cluster DNS"] = "up" if self.api.dns_answers() else "does not answer"
         return found, _is_well(state, found)
 
+    def registry(self) -> str:
+        """Give the address at which everybody reaches the open registry."""
+        return registry.host(self.layout, "registry")
+
     def kubeconfig(self) -> Path:
         """Give the administrator's kubeconfig."""
         return self.layout.kubeconfig("admin")

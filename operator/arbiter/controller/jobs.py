@@ -38,6 +38,10 @@ TOLD_S = 2.0
 CONNECT_S = 5.0
 """Seconds for a connection to a server in the cluster."""
 
+FIRST_CONNECT_S = 0.25
+"""Seconds for the first try at that; each further one gets twice as long. A Service that is only just known to its node
+drops what comes a moment too early, and the kernel alone would try again after a whole second."""
+
 REFUSED_S, REFUSED_PAUSE_S = 2.0, 0.05
 """Seconds for which a refused connection is tried again, and between: a Service's address works a moment after its
 endpoints are told. Nothing was sent by then, so it is still the same attempt."""
@@ -95,42 +99,53 @@ class HttpSending:
 
     async def send(self, url: str, call: Call) -> AsyncGenerator[Came, None]:
         """Give the answer; of one that streams, each line as it comes."""
-        times = (
-            aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=call.deadline_s)
-            if call.streams
-            else aiohttp.ClientTimeout(total=call.deadline_s, sock_connect=CONNECT_S)
-        )
-        kind = {"content-type": "application/json"} if call.body is not None else {}
-        headers = {**ONCE, **kind}
         clock = asyncio.get_running_loop().time
-        end = clock() + REFUSED_S
+        began, patience_s = clock(), FIRST_CONNECT_S
         while True:
             try:
-                async with self.session.request(
-                    call.method,
-                    url.rstrip("/") + call.path,
-                    data=call.content or None,
-                    headers=headers,
-                    timeout=times,
-                    allow_redirects=False,
-                ) as answer:
-                    if call.streams and answer.status < 300:
-                        async for line in _lines(answer.content):
-                            yield Came(answer.status, _object(line, answer.status))
-                    else:
-                        yield Came(answer.status, _object(await _whole(answer.content), answer.status))
+                async with aclosing(self._answers(url, call, patience_s)) as answers:
+                    async for came in answers:
+                        yield came
                     return
+            except aiohttp.ConnectionTimeoutError as error:
+                if clock() - began >= CONNECT_S:
+                    raise JobFailedError(f"{call.asked}: no connection within {CONNECT_S:g} s") from error
+                patience_s = min(2 * patience_s, CONNECT_S)
             except TimeoutError as error:
                 raise JobFailedError(f"{call.asked}: no answer within {call.deadline_s:g} s") from error
             except aiohttp.ClientConnectorCertificateError as error:
                 raise JobFailedError(f"{call.asked}: {error}") from error
             except aiohttp.ClientConnectorError as error:
-                if not isinstance(error.os_error, ConnectionRefusedError) or clock() >= end:
+                if not isinstance(error.os_error, ConnectionRefusedError) or clock() - began >= REFUSED_S:
                     why = error.os_error.strerror or "it cannot be reached"
                     raise JobFailedError(f"{call.asked}: no connection to {error.host}:{error.port}: {why}") from error
             except (aiohttp.ClientError, OSError) as error:
                 raise JobFailedError(f"{call.asked}: {str(error) or type(error).__name__}") from error
             await asyncio.sleep(REFUSED_PAUSE_S)
+
+    async def _answers(self, url: str, call: Call, connect_s: float) -> AsyncGenerator[Came, None]:
+        """Ask once, and give what comes."""
+        kind = {"content-type": "application/json"} if call.body is not None else {}
+        async with self.session.request(
+            call.method,
+            url.rstrip("/") + call.path,
+            data=call.content or None,
+            headers={**ONCE, **kind},
+            timeout=_times(call, connect_s),
+            allow_redirects=False,
+        ) as answer:
+            if call.streams and answer.status < 300:
+                async for line in _lines(answer.content):
+                    yield Came(answer.status, _object(line, answer.status))
+            else:
+                yield Came(answer.status, _object(await _whole(answer.content), answer.status))
+
+
+def _times(call: Call, connect_s: float) -> aiohttp.ClientTimeout:
+    """A stream may go on for ever as long as something comes."""
+    if call.streams:
+        return aiohttp.ClientTimeout(total=None, sock_connect=connect_s, sock_read=call.deadline_s)
+    return aiohttp.ClientTimeout(total=call.deadline_s, sock_connect=connect_s)
 
 
 async def _whole(content: aiohttp.StreamReader) -> bytes:

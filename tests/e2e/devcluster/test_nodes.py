@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from devcluster.nodes import GPU_LABELS, GPU_RESOURCE, GPU_TOLERATION
+from devcluster.pushing import Registry
 from devcluster.waiting import wait_until
 from tests.e2e.devcluster.pods import apply, inside, pod, ready, service, status_of, value
-from tests.e2e.devcluster.pushing import Registry
 from tests.e2e.running import Cluster, devcluster, said, up
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from devcluster.pushing import Registry
 from devcluster.registry import PASSWORD, USER
 from devcluster.waiting import wait_until
 from tests.e2e.devcluster.pods import apply, inside, pod, ready, status_of, value
-from tests.e2e.devcluster.pushing import Registry
 from tests.e2e.running import Cluster, devcluster, said
 
 if TYPE_CHECKING:

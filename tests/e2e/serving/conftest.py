@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from devcluster.images import built
-from tests.e2e.devcluster.pushing import Registry
+from devcluster.pushing import Registry
 from tests.e2e.serving.operators import Operators, operators
 from tests.e2e.serving.place import Place
 from tests.e2e.serving.wishes import REGISTRY

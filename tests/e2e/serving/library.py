@@ -23,7 +23,7 @@ from devcluster.native.layout import Addresses
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from tests.e2e.devcluster.pushing import Registry
+    from devcluster.pushing import Registry
 
 _KIND = "application/vnd.ollama.image."
 _MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from devcluster.images.archive import Image, write_archive
-from tests.e2e.devcluster.pushing import Registry
+from devcluster.pushing import Registry
 from tests.e2e.running import ROOT, run, said
 from tests.e2e.serving import wishes
 from tests.e2e.serving.wishes import REGISTRY

@@ -16,9 +16,9 @@ import openai
 import pytest
 
 from devcluster.images import built
+from devcluster.pushing import Registry
 from devcluster.registry import PASSWORD, USER
 from tests.e2e import image_contents
-from tests.e2e.devcluster.pushing import Registry
 from tests.e2e.serving import library
 from tests.e2e.serving.web_source import WebSource, web_source
 from tests.e2e.serving.wishes import PRIVATE_REGISTRY, QUESTION, REGISTRY, model, pool

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
@@ -243,6 +243,43 @@ def test_a_server_that_comes_up_a_moment_later_is_still_the_first_attempt(unused
             await runner.cleanup()
 
     asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    ("lost", "want_problem"),
+    [
+        pytest.param(2, "", id="found at last"),
+        pytest.param(1000, "POST /ask: no connection within 0.05 s", id="never found"),
+    ],
+)
+def test_a_connection_that_gets_lost_is_tried_again_ever_more_patiently(
+    lost: int, want_problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node may drop what comes before it knows a Service; the kernel alone would wait a second for that."""
+    monkeypatch.setattr(module, "CONNECT_S", 0.05)
+    monkeypatch.setattr(module, "FIRST_CONNECT_S", 0.01)
+    monkeypatch.setattr(module, "REFUSED_PAUSE_S", 0.005)
+    patience: list[float | None] = []
+
+    async def story() -> None:
+        async def answer(_: web.Request) -> web.Response:
+            return web.json_response({})
+
+        async with world(answer) as made:
+            found = made.session._request  # noqa: SLF001  what every request of a session goes through
+
+            async def losing(*arguments: Any, timeout: aiohttp.ClientTimeout, **more: Any) -> aiohttp.ClientResponse:  # noqa: ANN401, ASYNC109  as the library has it
+                patience.append(timeout.sock_connect)
+                if len(patience) <= lost:
+                    raise aiohttp.ConnectionTimeoutError("lost")
+                return await found(*arguments, timeout=timeout, **more)
+
+            monkeypatch.setattr(made.session, "_request", losing)
+            made.start()
+            assert (await made.result()).problem == want_problem
+
+    asyncio.run(story())
+    assert patience[:3] == [0.01, 0.02, 0.04]
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import tarfile
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +15,8 @@ from devcluster import build
 from devcluster.__main__ import main
 from devcluster.commands import last_line, run
 from devcluster.errors import DevclusterError
+from devcluster.images.archive import Image, write_archive
+from devcluster.pushing import name_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -172,3 +175,28 @@ def test_a_command_that_hangs_is_ended() -> None:
 def test_last_words(text: str, want: str) -> None:
     """What an error message ends with."""
     assert last_line(text) == want
+
+
+def test_an_image_is_pushed_under_its_own_name(tmp_path: Path) -> None:
+    """What comes before the first slash is where it was to lie, and not where it lies now."""
+    archive = tmp_path / "model.tar"
+    write_archive(Image("arbiter.local/models/small:1.2", {}, ("/none",)), archive)
+
+    assert name_of(archive) == ("models/small", "1.2")
+
+
+def test_an_archive_without_an_image_is_refused(tmp_path: Path) -> None:
+    """It is named, and so is what it lacks."""
+    archive = tmp_path / "empty.tar"
+    with tarfile.open(archive, "w"):
+        pass
+
+    with pytest.raises(DevclusterError, match=r"empty\.tar has no image with a name"):
+        name_of(archive)
+
+
+def test_nothing_is_pushed_where_no_cluster_is_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The one line says how to bring one up."""
+    (tmp_path / "some.tar").touch()
+
+    assert "the cluster is not up" in failure(capsys, "push", str(tmp_path / "some.tar"))

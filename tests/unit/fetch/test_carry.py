@@ -19,11 +19,10 @@ from arbiter.fetch.failures import SourceError
 from arbiter.fetch.fetch import FetchOptions
 from arbiter.fetch.progress import Progress, State
 from arbiter.fetch.resolve import Access
-from devcluster import build
+from devcluster import build, pushing
 from devcluster.programs import named
 from devcluster.registry import PASSWORD, USER
 from tests.e2e import image_contents
-from tests.e2e.devcluster import pushing
 from tests.e2e.serving import library
 from tests.unit.fetch import gguf_example
 from tests.unit.fetch.stand_in import serving, sha256

@@ -19,8 +19,8 @@ import pytest
 
 from devcluster import build
 from devcluster.programs import named
+from devcluster.pushing import Registry
 from devcluster.registry import HASHED, PASSWORD, USER
-from tests.e2e.devcluster.pushing import Registry
 from tests.unit.fetch.stand_in import sha256
 from tests.unit.fetch.test_gguf import CACHE
 

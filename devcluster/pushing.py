@@ -9,12 +9,35 @@ import urllib.request
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin
 
+from devcluster.errors import DevclusterError
+
 if TYPE_CHECKING:
     from pathlib import Path
 
-
 _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 """What is asked for: a registry hides a manifest from who does not say that he reads its kind."""
+
+
+NAMES = ("io.containerd.image.name", "org.opencontainers.image.ref.name")
+"""The annotations of an archive's image that may hold its whole name: containerd's, and the one of OCI's image layout,
+which many tools give the tag alone."""
+
+
+def name_of(archive: Path) -> tuple[str, str]:
+    """Give the repository and the tag of an archive's one image, without the registry that its name begins with.
+
+    Raises:
+        DevclusterError: the archive has no image with a name.
+    """
+    with tarfile.open(archive) as tar:
+        index = next((tar.extractfile(entry) for entry in tar if entry.name == "index.json"), None)
+        described = json.loads(index.read())["manifests"][0] if index is not None else {}
+    named = described.get("annotations", {})
+    name = next((named[each] for each in NAMES if "/" in named.get(each, "")), "")
+    repository, colon, tag = name.partition("/")[2].rpartition(":")
+    if not colon:
+        raise DevclusterError(f"{archive} has no image with a name and a tag")
+    return repository, tag
 
 
 class Registry:
