@@ -101,6 +101,12 @@ class ReasonCode(StrEnum):
     """The active model would run otherwise if it were started now: its source, image or settings moved on. What serves
     goes on serving as it was started."""
 
+    PolicyValid = "PolicyValid"
+    """The SwapPolicy can be followed."""
+
+    PolicyInvalid = "PolicyInvalid"
+    """The SwapPolicy cannot be followed; the message names the field and what would be right."""
+
     PolicyNotFound = "PolicyNotFound"
     """The pool names a SwapPolicy that is not in the namespace. What serves goes on serving; no swap begins."""
 

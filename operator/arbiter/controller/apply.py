@@ -26,7 +26,8 @@ from arbiter.api.localmodel import LocalModelStatus
 from arbiter.api.meta import GROUP, VERSION
 from arbiter.api.modelpool import ModelPoolStatus
 from arbiter.api.modelswap import ModelSwapStatus
-from arbiter.controller.cache import MODEL, POOL, SWAP, standing_of
+from arbiter.api.swappolicy import SwapPolicyStatus
+from arbiter.controller.cache import MODEL, POLICY, POOL, SWAP, standing_of
 from arbiter.controller.kinds import UNREAD
 from arbiter.core.actions import Apply, Create, Emit, ObjectKey, Remove, StartJob, StopJob, WriteStatus
 from arbiter.core.manifests.drift import says
@@ -230,6 +231,9 @@ class Carrier:
         if action.kind == SWAP:
             swap = self._cache.swaps.get(place)
             return swap is not None and ModelSwapStatus.model_validate(action.status) == swap.status
+        if action.kind == POLICY:
+            policy = self._cache.policies.get(place)
+            return policy is not None and SwapPolicyStatus.model_validate(action.status) == policy.status
         return False
 
     def _seen(self, subject: Subject, key: ObjectKey) -> Standing | None:

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-POOL, MODEL, SWAP = "ModelPool", "LocalModel", "ModelSwap"
-"""The kinds whose status passes write; the first two are passed."""
+POOL, MODEL, POLICY, SWAP = "ModelPool", "LocalModel", "SwapPolicy", "ModelSwap"
+"""The kinds whose status passes write. The last one is passed with its pool."""
 
 BY_LABELS = ""
 """Stands for the name of a model where a pool chooses models by their labels; no model has it."""
@@ -99,6 +99,10 @@ class Cache:
         for model in used[0].keys() | used[1].keys():
             if used[0].get(model) != used[1].get(model):
                 self._concerned(Subject(MODEL, place[0], model))
+        named = {None if each is None else each.spec.swap_policy for each in (before, pool)}
+        if len(named) > 1:
+            for policy in named - {None}:
+                self._concerned(Subject(POLICY, place[0], str(policy)))
 
     def model_seen(self, place: Place, body: Mapping[str, Any] | None) -> None:
         """A LocalModel is new, changed or gone. It concerns itself and the pools that may use it."""
@@ -129,12 +133,18 @@ class Cache:
             self._concerned(Subject(POOL, place[0], pool))
 
     def policy_seen(self, place: Place, body: Mapping[str, Any] | None) -> None:
-        """A SwapPolicy is new, changed or gone. It concerns the pools that name it."""
+        """A SwapPolicy is new, changed or gone. It concerns itself and the pools that name it."""
+        before = self.policies.get(place)
         policy = None if body is None else _parsed(SwapPolicy, body)
         if policy is None:
             self.policies.drop(place)
+        elif before is not None and before.metadata.resource_version == policy.metadata.resource_version:
+            return
         else:
             self.policies.put(place, policy)
+        self._concerned(Subject(POLICY, *place))
+        if before is not None and policy is not None and before.spec == policy.spec:
+            return
         for pool in self.pools.by(place[0]):
             if pool.spec.swap_policy == place[1]:
                 self._concerned(Subject(POOL, place[0], pool.metadata.name))
@@ -202,6 +212,8 @@ class Cache:
                 self.model_seen(place, body)
             case "ModelSwap":
                 self.swap_seen(place, body)
+            case "SwapPolicy":
+                self.policy_seen(place, body)
             case _:
                 self.child_seen(resource, place, body)
 
@@ -246,11 +258,13 @@ class Cache:
         return None if found is None else found[1]
 
     def subjects(self) -> Iterator[Subject]:
-        """Every pool and model."""
+        """Every pool, model and policy."""
         for pool in self.pools:
             yield Subject(POOL, pool.metadata.namespace, pool.metadata.name)
         for model in self.models:
             yield Subject(MODEL, model.metadata.namespace, model.metadata.name)
+        for policy in self.policies:
+            yield Subject(POLICY, policy.metadata.namespace, policy.metadata.name)
 
     def children(self, kind: str) -> Iterator[tuple[Subject, Standing]]:
         """All objects of ours of this kind, and who controls each."""

@@ -1,16 +1,16 @@
-"""Asks the core what a pool or a model needs."""
+"""Asks the core what a pool, a model or a policy needs."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from arbiter.core.plan import plan_model, plan_pool
+from arbiter.core.plan import plan_model, plan_policy, plan_pool
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from arbiter.core.actions import Plan
-    from arbiter.core.snapshot import ModelSnapshot, PoolSnapshot
+    from arbiter.core.snapshot import ModelSnapshot, PolicySnapshot, PoolSnapshot
 
 
 class CorePlanning:
@@ -23,3 +23,7 @@ class CorePlanning:
     def model(self, snapshot: ModelSnapshot, now: datetime) -> Plan:
         """Decide what a LocalModel needs."""
         return plan_model(snapshot, now)
+
+    def policy(self, snapshot: PolicySnapshot, now: datetime) -> Plan:
+        """Decide what a SwapPolicy needs."""
+        return plan_policy(snapshot, now)

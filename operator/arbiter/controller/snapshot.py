@@ -13,7 +13,7 @@ from arbiter.api.swappolicy import DEFAULT_POLICY
 from arbiter.controller.cache import POOL, models_used
 from arbiter.controller.queue import Subject
 from arbiter.core.manifests import names
-from arbiter.core.snapshot import EngineView, ModelSnapshot, PoolSnapshot, RouterView
+from arbiter.core.snapshot import EngineView, ModelSnapshot, PolicySnapshot, PoolSnapshot, RouterView
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -63,6 +63,18 @@ class Assembly:
             policy=self._policy(pool),
             checks=self._checks.of(pool),
         )
+
+    def policy(self, subject: Subject) -> PolicySnapshot | None:
+        """What is known about a SwapPolicy; None when it is gone."""
+        policy = self._cache.policies.get((subject.namespace, subject.name))
+        if policy is None:
+            return None
+        naming = (
+            pool.metadata.name
+            for pool in self._cache.pools.by(subject.namespace)
+            if pool.spec.swap_policy == subject.name
+        )
+        return PolicySnapshot(policy, tuple(sorted(naming)))
 
     def _policy(self, pool: ModelPool) -> SwapPolicySpec | None:
         """What rules a pool's swaps; None where the policy that it names is not there."""

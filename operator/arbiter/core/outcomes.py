@@ -188,10 +188,10 @@ def _down(prepared: Prepared, reason: Reason, stand_ins: tuple[str, ...]) -> Rea
 def _reports(prepared: Prepared, active: Serving, flight: Flight | None, asked: Requests | None) -> Iterator[Reason]:
     """Say what comes, or why something that is asked for does not."""
     facts = prepared.facts
-    if flight is not None:
-        yield flight.progress
     if asked is not None and asked.report is not None:
         yield asked.report
+    if flight is not None:
+        yield flight.progress
     frozen = facts.frozen.get(active.revision)
     if frozen is not None and frozen.shared and _shared_would_differ(facts):
         yield Reason(

@@ -19,6 +19,7 @@ from arbiter.core.engine_health import GOES_ON
 from arbiter.core.model_plan import plan_model
 from arbiter.core.needed import find_needed
 from arbiter.core.outcomes import Prepared, decide_task
+from arbiter.core.policy_plan import plan_policy
 from arbiter.core.pool_facts import PoolFacts
 from arbiter.core.pool_status import Decided, grace_ends, has_lasted, pool_status, told_otherwise
 from arbiter.core.pool_swaps import plan_swaps
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from arbiter.core.shared_engine import SharedEngine
     from arbiter.core.snapshot import PoolSnapshot, Standing
 
-__all__ = ["plan_model", "plan_pool"]
+__all__ = ["plan_model", "plan_policy", "plan_pool"]
 
 _SOON: Final = timedelta(seconds=5)
 """When to look again at what somebody outside of the cluster's watches has to tell first, such as a router."""

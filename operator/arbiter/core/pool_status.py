@@ -314,15 +314,15 @@ def _residents(decided: Decided) -> Iterator[Resident]:
     for revision, frozen in sorted({**facts.frozen, **decided.prepared.needed.revisions}.items()):
         if frozen.elsewhere:
             continue
-        needed = revision in decided.prepared.needed.revisions
+        needed = revision in decided.prepared.needed.running
         if frozen.shared:
             loaded = alike.holds(revision)
             stored = frozen.served in (shared.stored or {})
             state = _shared_state(loaded=loaded, stored=stored, needed=needed)
             memory = max((held[name] for name in alike.same(revision) & held.keys()), default=None)
         else:
-            ready = view_of(facts, frozen.engine_name(facts.name)).ready_endpoints > 0
-            state = (Residence.Loaded if ready else Residence.Loading) if needed else Residence.Unloading
+            view = view_of(facts, frozen.engine_name(facts.name))
+            state = _own_state(view, needed=needed, parked=revision in decided.prepared.needed.parked)
             memory = frozen.memory
         if state is None:
             continue
@@ -342,6 +342,13 @@ def _shared_state(*, loaded: bool, stored: bool, needed: bool) -> Residence | No
     if needed:
         return Residence.Loading
     return Residence.Cached if stored else None
+
+
+def _own_state(view: EngineView, *, needed: bool, parked: bool) -> Residence | None:
+    if needed:
+        return Residence.Loaded if view.ready_endpoints else Residence.Loading
+    # What is only kept on record holds nothing once its engine has gone.
+    return Residence.Unloading if view.pods or not parked else None
 
 
 def _used_at(facts: PoolFacts, revision: str, before: datetime | None) -> datetime | None:

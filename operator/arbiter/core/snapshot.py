@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from arbiter.api.localmodel import LocalModel
     from arbiter.api.modelpool import ModelPool
     from arbiter.api.modelswap import ModelSwap
-    from arbiter.api.swappolicy import SwapPolicySpec
+    from arbiter.api.swappolicy import SwapPolicy, SwapPolicySpec
     from arbiter.core.actions import ObjectKey
     from arbiter.core.facts import NodeFacts
     from arbiter.core.feed import Feed
@@ -229,6 +229,19 @@ class ModelSnapshot:
     resolver: tuple[PodView, ...]
     used_by: Mapping[str, tuple[str, ...]]
     settings: OperatorSettings
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySnapshot:
+    """What is known about one SwapPolicy.
+
+    Attributes:
+        policy: the object.
+        pools: the pools that name it, by name.
+    """
+
+    policy: SwapPolicy
+    pools: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

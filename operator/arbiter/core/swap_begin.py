@@ -35,7 +35,7 @@ def is_delayed(flight: Flight, seen: SwapSeen, _now: datetime) -> Flight | None:
     """Wait for what stands in the way of beginning."""
     if seen.delayed is None:
         return None
-    return flight.waits(seen.delayed.reason, f"{flight.new.model} is prepared", seen.delayed.changes_at)
+    return flight.waits(seen.delayed.reason, f"{flight.new_name} is prepared", seen.delayed.changes_at)
 
 
 def begins(flight: Flight, seen: SwapSeen, now: datetime) -> Flight:
@@ -61,7 +61,7 @@ def comes_up(flight: Flight, seen: SwapSeen, _now: datetime) -> Flight | None:
     if flight.strategy is Strategy.OneAtATime or seen.new.has(flight.pods):
         return None
     reason = too_few_pods(flight, seen, flight.pods) if seen.new.serves else seen.new.reason
-    return flight.waits(reason, f"{flight.new.model} is checked")
+    return flight.waits(reason, f"{flight.new_name} is checked")
 
 
 def is_warm(flight: Flight, seen: SwapSeen, now: datetime) -> Flight | None:
@@ -89,7 +89,7 @@ def is_prepared(flight: Flight, seen: SwapSeen, now: datetime) -> Flight:
     """Give the new side its first requests, or hold them while it takes the old one's place."""
     told = f"; {seen.checks.told}" if seen.checks is not None and flight.analysed else ""
     if flight.strategy is Strategy.OneAtATime:
-        held = f"requests for {flight.task} are held while {flight.new.model} takes the place of {flight.old.model}"
+        held = f"requests for {flight.task} are held while {flight.new_name} takes the place of {flight.old_name}"
         reason = Reason(ReasonCode.RequestsHeld, f"{held}{told}")
         return flight.staged(Stage.ClearingOld).moved(Event.PREPARED, reason, now)
     if moves_at_once(flight, seen):
@@ -109,17 +109,17 @@ def _in_time(flight: Flight, reason: Reason, action: str, now: datetime) -> Flig
     if now < deadline:
         return replace(flight, held_since=since).waits(reason, action, deadline)
     told = (
-        f"what {flight.new.model} is asked first did not end within {flight.policy.warm_up.deadline}: {reason.message}"
+        f"what {flight.new_name} is asked first did not end within {flight.policy.warm_up.deadline}: {reason.message}"
     )
     return flight.moved(Event.REFUSED, Reason(ReasonCode.ChecksTooSlow, told), now)
 
 
 def weight_set(flight: Flight, weight: int, more: str = "") -> Reason:
     """Say how many requests the new side gets."""
-    return Reason(ReasonCode.WeightSet, f"{flight.new.model} gets {weight} % of new requests for {flight.task}{more}")
+    return Reason(ReasonCode.WeightSet, f"{flight.new_name} gets {weight} % of new requests for {flight.task}{more}")
 
 
 def too_few_pods(flight: Flight, seen: SwapSeen, wanted: int) -> Reason:
     """Say that the new side has fewer engine pods than its share of requests needs."""
-    told = f"{seen.new.ready} of {wanted} engine pods of {flight.new.model} are ready: {seen.new.reason.message}"
+    told = f"{seen.new.ready} of {wanted} engine pods of {flight.new_name} are ready: {seen.new.reason.message}"
     return Reason(ReasonCode.WaitingForPods, told)

@@ -120,13 +120,26 @@ class Flight:
         return rollout.steps_of(self.policy.rollout)
 
     @property
+    def old_name(self) -> str:
+        """What people call the old side: its model, and its revision as well where both sides are of one model."""
+        return self.old.model if self.old.model != self.new.model else f"revision {self.old.revision}"
+
+    @property
+    def new_name(self) -> str:
+        """The same of the new side."""
+        return self.new.model if self.old.model != self.new.model else f"revision {self.new.revision}"
+
+    @property
     def progress(self) -> Reason:
         """Say how far it is, in words that change with its steps alone; what the evidence shows is on the ModelSwap."""
+        if self.reason.code is ReasonCode.ChecksRunning:
+            told = f"the checks of {self.task} are asked of both models; see ModelSwap {self.name}"
+            return Reason(ReasonCode.ChecksRunning, told)
         if not self.moves_requests or self.stage is not Stage.Shared or self.phase is Phase.RollingBack:
             return self.reason
         code = ReasonCode.BaselineWatched if self.phase is Phase.Watching else ReasonCode.StepHeld
         step = f", step {self.step} of {len(self.steps)}" if self.phase is Phase.Shifting else ", watched"
-        told = f"{self.new.model} gets {self.weight} % of new requests for {self.task}{step}; see ModelSwap {self.name}"
+        told = f"{self.new_name} gets {self.weight} % of new requests for {self.task}{step}; see ModelSwap {self.name}"
         return Reason(code, told)
 
     def moved(self, event: Event, reason: Reason, now: datetime) -> Flight:

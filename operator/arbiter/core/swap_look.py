@@ -254,9 +254,9 @@ def _fit(facts: PoolFacts, needed: Needed, flight: Flight, task: Task) -> Fit | 
 
 def _choice(facts: PoolFacts, needed: Needed, flight: Flight, fit: Fit | None) -> Choice:
     new, old = needed.revisions.get(flight.new.revision), needed.revisions.get(flight.old.revision)
-    names = (flight.old.model, flight.new.model)
+    names = (flight.old_name, flight.new_name)
     if new is None or not _takes_room(needed, flight):
-        told = f"{flight.new.model} is there already, so both serve side by side"
+        told = f"{flight.new_name} is there already, so both serve side by side"
         return Choice(Strategy.SideBySide, Reason(ReasonCode.RoomForBoth, told))
     both_shared = new.shared and old is not None and old.shared
     shared = _shared_room(facts, needed, new, old) if both_shared and old is not None else None

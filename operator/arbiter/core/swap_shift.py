@@ -29,7 +29,7 @@ def breaks(flight: Flight, seen: SwapSeen, now: datetime) -> Flight | None:
     if seen.new.broken is not None:
         return flight.moved(Event.REGRESSED, seen.new.broken, now)
     if flight.analysed and seen.first_failed >= flight.policy.rollback.first_failures:
-        told = f"the first {seen.first_failed} requests that {flight.new.model} got all failed"
+        told = f"the first {seen.first_failed} requests that {flight.new_name} got all failed"
         return flight.moved(Event.REGRESSED, Reason(ReasonCode.FirstRequestsFailed, told), now)
     return None
 
@@ -87,7 +87,7 @@ def lasts(flight: Flight, seen: SwapSeen, now: datetime) -> Flight | None:
     due = _ends_at(flight, now)
     if now >= due:
         return None
-    told = so_far(seen) or f"{flight.new.model} gets {flight.weight} % of new requests"
+    told = so_far(seen) or f"{flight.new_name} gets {flight.weight} % of new requests"
     return flight.waits(_held(flight, told), _step_ends(flight), due)
 
 
@@ -120,7 +120,7 @@ def has_pods(flight: Flight, seen: SwapSeen, _now: datetime) -> Flight | None:
     if seen.new.has(needed):
         return None
     more = replace(flight, pods=max(flight.pods, needed))
-    return more.waits(too_few_pods(flight, seen, needed), f"{flight.new.model} gets {weight} % of new requests")
+    return more.waits(too_few_pods(flight, seen, needed), f"{flight.new_name} gets {weight} % of new requests")
 
 
 def rises(flight: Flight, seen: SwapSeen, now: datetime) -> Flight:
@@ -132,7 +132,7 @@ def rises(flight: Flight, seen: SwapSeen, now: datetime) -> Flight:
     if flight.step < len(flight.steps):
         action = f"{weight} % are held once every router obeys"
         return replace(risen, step=flight.step + 1).waits(weight_set(flight, weight), action)
-    told = f"{flight.new.model} gets {weight} %, and {flight.old.model} keeps {rollout.BASELINE} % as a baseline"
+    told = f"{flight.new_name} gets {weight} %, and {flight.old_name} keeps {rollout.BASELINE} % as a baseline"
     return risen.moved(Event.SHIFTED, Reason(ReasonCode.BaselineWatched, told), now)
 
 
@@ -141,8 +141,8 @@ def is_watched(flight: Flight, seen: SwapSeen, now: datetime) -> Flight | None:
     due = flight.since(now) + timedelta(seconds=flight.policy.rollout.watch.seconds)
     if now >= due:
         return None
-    told = so_far(seen) or f"{flight.new.model} has {flight.weight} % of new requests"
-    return flight.waits(Reason(ReasonCode.BaselineWatched, told), f"{flight.new.model} is promoted", due)
+    told = so_far(seen) or f"{flight.new_name} has {flight.weight} % of new requests"
+    return flight.waits(Reason(ReasonCode.BaselineWatched, told), f"{flight.new_name} is promoted", due)
 
 
 def is_promoted(flight: Flight, _seen: SwapSeen, now: datetime) -> Flight:

@@ -118,6 +118,10 @@ class Cluster:
     failing: dict[str, float] = field(default_factory=dict)
     """The share of requests that fails, by model."""
     slices: list[Slice] = field(default_factory=list)
+    checks: dict[str, str | None] = field(default_factory=dict)
+    """What ConfigMaps with checks hold."""
+    says: dict[str, str] = field(default_factory=dict)
+    """What models answer, by name."""
 
     # What a pass sees.
 
@@ -138,6 +142,7 @@ class Cluster:
             same_claim=self.same_claim,
             swaps=tuple(self.swaps.values()),
             policy=self.policy,
+            checks=dict(self.checks),
         )
 
     def model_snapshot(self, name: str) -> ModelSnapshot:
@@ -166,7 +171,7 @@ class Cluster:
     def _pod(self, name: str, **more: Any) -> PodView:  # noqa: ANN401 - fields of a PodView
         fields: dict[str, Any] = {"phase": PodPhase.RUNNING, "ready": False, "deleting": False, **more}
         made = next(kept.made for key, kept in self.objects.items() if key.name == name and key.kind in _WORKLOADS)
-        return PodView(name=f"{name}-0", address="10.0.0.1", node="node-1", created_at=made, **fields)
+        return PodView(name=f"{name}-0", address="10.0.0.1", node="node-1", created_at=made, uid=f"{name}-0", **fields)
 
     def _trouble(self, deployment: str) -> dict[str, Any] | None:
         return next((fields for end, fields in self.troubles.items() if re.search(end, deployment)), None)
@@ -262,6 +267,9 @@ class Cluster:
                 self.ask(dict(action.manifest))
             case Remove() if action.key.kind == "ModelSwap":
                 del self.swaps[action.key.name]
+            case Remove() if action.key.kind == "Pod":
+                # Another one starts in its place, and listens.
+                self.deaf = False
             case Apply() | Create():
                 self._write(action)
             case Remove():
@@ -374,8 +382,16 @@ class Cluster:
                 del self.stored[model]
             case _:
                 pass
-        reply = TOKEN if key.startswith("prove/") else self._shown(model) if key.startswith("show/") else {}
-        return replace(job, running=False, ok=True, at=self.now, status=200, reply=reply, attempts=0)
+        return replace(job, running=False, ok=True, at=self.now, status=200, reply=self._said(what, model), attempts=0)
+
+    def _said(self, what: str, model: str) -> dict[str, Any]:
+        """What a server answers."""
+        if what == "show":
+            return self._shown(model)
+        if what not in {"prove", "warm", "check"}:
+            return {}
+        text = next((text for name, text in self.says.items() if model.startswith(name)), "Hi")
+        return {**TOKEN, "choices": [{"message": {"content": text}}]}
 
     def _load(self, model: str) -> None:
         """Load a model: a file that is in memory is loaded no second time, unless its options are others."""

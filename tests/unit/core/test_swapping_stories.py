@@ -5,18 +5,20 @@ The stories lie in `goldens/swapping`, one a file, told as those of serving. `AR
 
 from __future__ import annotations
 
+import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from arbiter.api.localmodel import EngineType
 from arbiter.api.modelswap import Outcome
 from arbiter.api.swappolicy import SwapPolicySpec
 from arbiter.core.facts import NodeFacts
 from arbiter.core.snapshot import PodPhase
-from tests.unit.core.serving_cluster import GIB, cluster
+from tests.unit.core.serving_cluster import GIB, SETTINGS, cluster
 from tests.unit.core.test_serving_stories import TWO_MODELS, Story
 
 if TYPE_CHECKING:
@@ -32,6 +34,24 @@ SHORT = SwapPolicySpec.model_validate(
     }
 )
 """Two steps of a minute, the second behind a gate."""
+
+CHECKED = {"name": "chat", "model": "qwen3", "checks": {"configMap": "capitals"}}
+"""The task with checks, as it asks for another model."""
+
+CAPITALS = json.dumps(
+    {
+        "version": 1,
+        "checks": [
+            {
+                "name": f"capital-{number}",
+                "messages": [{"role": "user", "content": f"{number}: what is the capital of France?"}],
+                "expect": {"contains": "Paris"},
+            }
+            for number in range(20)
+        ],
+    }
+)
+"""Twenty checks, all of the same kind."""
 
 
 @dataclass
@@ -188,23 +208,104 @@ def two_tasks(tale: Tale) -> None:
 def one_gpu(tale: Tale) -> None:
     """With one GPU the models change places, and requests are held meanwhile."""
     gpu = {"memory": 8 * GIB, "nvidia.com/gpu": 1}
-    tale.cluster.nodes = (NodeFacts("gpu-1", allocatable=gpu, requested={"nvidia.com/gpu": 1}),)
-    engine = {"image": "llama-cuda:1"}
-    models = tale.cluster.models
-    for name, model in models.items():
-        fields = model.to_dict()
-        fields["spec"]["engine"] = engine
-        models[name] = type(model).model_validate(fields)
-    tale.cluster.edit(placement={"gpus": {"count": 1}})
+    tale.cluster.nodes = (NodeFacts("node-1", allocatable=gpu, requested={"nvidia.com/gpu": 1}),)
+    engines = replace(SETTINGS.engines, gpu_images={EngineType.LlamaCpp: "llama-cuda:1"})
+    tale.cluster.settings = replace(SETTINGS, engines=engines)
+    tale.cluster.edit(placement={"gpus": {"count": 1}}, tasks=[{"name": "talk", "model": "smollm2"}])
     tale.until_rest()
     tale.lines.clear()
-    tale.edit("qwen3")
+    tale.say("`model` is edited to qwen3.")
+    tale.cluster.edit(tasks=[{"name": "talk", "model": "qwen3"}])
     tale.run(200)
-    assert tale.outcome() is not None
+    assert tale.outcome("assistant-talk-1") is Outcome.Promoted
+
+
+def rejected(tale: Tale) -> None:
+    """A model that fails the task's checks is rejected in Preparing; both sides are asked, one prompt at a time."""
+    tale.cluster.says = {"smollm2": "It is Paris.", "qwen3": "mostly harmless"}
+    tale.cluster.checks["capitals"] = CAPITALS
+    tale.say("The task has twenty checks, and `model` is edited to qwen3.")
+    tale.cluster.edit(tasks=[CHECKED])
+    tale.run(150)
+    assert tale.outcome() is Outcome.Rejected
+
+
+def unreadable_checks(tale: Tale) -> None:
+    """A swap waits for checks that can be read, and says what is wrong with them."""
+    tale.cluster.checks["capitals"] = "version: 1\nchecks:\n  - name: first\n    mesages: []\n"
+    tale.say("The task's checks cannot be read.")
+    tale.cluster.edit(tasks=[CHECKED])
+    tale.run(30)
+    tale.say("They are mended.")
+    tale.cluster.checks["capitals"] = CAPITALS
+    tale.run(30)
+    assert tale.outcome() is None
+
+
+def no_policy(tale: Tale) -> None:
+    """A swap waits for the policy that its pool names."""
+    tale.cluster.policy = None
+    tale.edit("qwen3")
+    tale.run(30)
+    tale.say("The policy is there.")
+    tale.cluster.policy = SHORT
+    tale.run(30)
+
+
+def deaf_router(tale: Tale) -> None:
+    """A router that does not obey is replaced after its deadline; until then the step does not count."""
+    tale.cluster.rate = 40.0
+    tale.edit("qwen3")
+    tale.run(30)
+    tale.say("From now on the router obeys nothing new.")
+    tale.cluster.deaf = True
+    tale.run(120)
+    assert not tale.cluster.deaf
+
+
+def withdrawn(tale: Tale) -> None:
+    """The task of a swap is taken out of the pool: the swap goes back and ends."""
+    tale.cluster.rate = 40.0
+    tale.cluster.edit(tasks=[{"name": "chat", "model": "smollm2"}, {"name": "code", "model": "smollm2"}])
+    tale.until_rest()
+    tale.lines.clear()
+    tale.cluster.edit(tasks=[{"name": "chat", "model": "smollm2"}, {"name": "code", "model": "qwen3"}])
+    tale.run(60)
+    tale.say("The task code is taken out of the pool.")
+    tale.cluster.edit(tasks=[{"name": "chat", "model": "smollm2"}])
+    tale.run(60)
+    assert tale.outcome("assistant-code-1") is Outcome.Aborted
+
+
+def operator_back(tale: Tale) -> None:
+    """An operator with another image asks for a swap; the one before it comes back, and that swap is not wanted."""
+    engines = replace(SETTINGS.engines, llama_server_image="arbiter.local/arbiter-llama-server:0.2.0")
+    tale.say("The operator is replaced by another version.")
+    tale.cluster.settings = replace(SETTINGS, engines=engines, epoch=4)
+    tale.run(60)
+    tale.say("It is replaced by the one before.")
+    tale.cluster.settings = replace(SETTINGS, epoch=5)
+    tale.run(60)
+    assert tale.outcome() is Outcome.Aborted
 
 
 STORIES: dict[str, Callable[[Tale], None]] = {
-    each.__name__.replace("_", "-"): each for each in (promoted, rolled_back, broken, undone, edited_back, two_tasks)
+    each.__name__.replace("_", "-"): each
+    for each in (
+        promoted,
+        rolled_back,
+        broken,
+        undone,
+        edited_back,
+        two_tasks,
+        one_gpu,
+        rejected,
+        unreadable_checks,
+        no_policy,
+        deaf_router,
+        withdrawn,
+        operator_back,
+    )
 }
 
 
