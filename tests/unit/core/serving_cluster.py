@@ -265,17 +265,10 @@ class Cluster:
         match action:
             case Create() if action.key.kind == "ModelSwap":
                 self.ask(dict(action.manifest))
-            case Remove() if action.key.kind == "ModelSwap":
-                del self.swaps[action.key.name]
-            case Remove() if action.key.kind == "Pod":
-                # Another one starts in its place, and listens.
-                self.deaf = False
             case Apply() | Create():
                 self._write(action)
             case Remove():
-                assert self.objects[action.key].uid == action.uid
-                del self.objects[action.key]
-                self.started.pop(action.key.name, None)
+                self._remove(action)
             case StartJob():
                 if not ((job := self.jobs.get(action.key)) is not None and job.running):
                     attempts = 0 if job is None or job.ok else job.attempts
@@ -289,6 +282,18 @@ class Cluster:
                 self._write_status(action)
             case Emit():
                 pass
+
+    def _remove(self, action: Remove) -> None:
+        match action.key.kind:
+            case "ModelSwap":
+                del self.swaps[action.key.name]
+            case "Pod":
+                # Another one starts in its place, and listens.
+                self.deaf = False
+            case _:
+                assert self.objects[action.key].uid == action.uid
+                del self.objects[action.key]
+                self.started.pop(action.key.name, None)
 
     def _write(self, action: Apply | Create) -> None:
         key = action.key
