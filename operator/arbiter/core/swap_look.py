@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from arbiter.api.amounts import Quantity
 from arbiter.api.modelpool import Needs
-from arbiter.api.modelswap import Phase
+from arbiter.api.modelswap import Intent, Phase
 from arbiter.api.reasons import Reason, ReasonCode
 from arbiter.api.swappolicy import Strategy
 from arbiter.core.candidacy import Candidacy
@@ -91,19 +91,20 @@ def look(
     begins = flight.phase is Phase.Waiting
     fit = _fit(facts, needed, flight, task) if begins and task is not None else None
     warming = _warming(facts, needed, flight, readiness)
+    choice = _choice(facts, needed, flight, fit) if begins else Choice(flight.strategy, flight.reason)
     feeds = [router.feed for router in facts.routers]
     since_ms = round(flight.history[-1].at.timestamp() * 1000) if flight.history else 0
     seen = SwapSeen(
         old=_side(facts, needed, readiness, flight, flight.old),
         new=_side(facts, needed, readiness, flight, flight.new),
-        choice=_choice(facts, needed, flight, fit) if begins else Choice(flight.strategy, flight.reason),
+        choice=choice,
         window=_window(flight.policy, facts.now),
         intent=flying.swap.spec.intent,
         replicas=max(facts.pool.spec.replicas, 1),
         is_active=_serves(facts, flight),
         withdrawn=requests.withdrawn.get(flying.name) or _gone(facts, flight, task),
         superseded=requests.superseded.get(flying.name),
-        delayed=_delayed(facts, needed, flight, asked),
+        delayed=_delayed(facts, needed, flight, asked) or _unasked(flying, flight, choice),
         fit=fit,
         obeyed=told_weight(facts, flight) and not late,
         laggards=late,
@@ -218,6 +219,15 @@ def _delayed(facts: PoolFacts, needed: Needed, flight: Flight, asked: Asked) -> 
             told = f"{other.name} takes up room for engines; one swap of the pool does so at a time"
             return Opening(open=False, reason=Reason(ReasonCode.OtherSwapRuns, told))
     return None
+
+
+def _unasked(flying: Flying, flight: Flight, choice: Choice) -> Opening | None:
+    """Interrupt nobody for a new revision that no person has asked for: where it has no room of its own, it waits."""
+    renews = flying.command.ours and flight.old.model == flight.new.model
+    if not renews or choice.strategy is not Strategy.OneAtATime or flying.swap.spec.intent is Intent.Promote:
+        return None
+    told = f"{choice.reason.message}; since nobody asked for it, it waits until its intent is Promote"
+    return Opening(open=False, reason=Reason(ReasonCode.NewRevision, told))
 
 
 def _takes_room(needed: Needed, flight: Flight) -> bool:

@@ -289,6 +289,20 @@ def operator_back(tale: Tale) -> None:
     assert tale.outcome() is Outcome.Aborted
 
 
+def no_room_for_a_new_revision(tale: Tale) -> None:
+    """A new revision that could only take the place of what serves waits for a person: nobody has asked for it."""
+    one = NodeFacts("node-1", allocatable={"memory": 600 * 1024**2}, requested={"memory": 400 * 1024**2})
+    tale.cluster.nodes = (one,)
+    engines = replace(SETTINGS.engines, llama_server_image="arbiter.local/arbiter-llama-server:0.2.0")
+    tale.say("The operator is replaced by another version; the node has room for one engine.")
+    tale.cluster.settings = replace(SETTINGS, engines=engines, epoch=4)
+    tale.run(30)
+    tale.say("A person lets it take the place.")
+    tale.cluster.intend("assistant-chat-1", "Promote")
+    tale.run(90)
+    assert tale.outcome() is Outcome.Promoted
+
+
 STORIES: dict[str, Callable[[Tale], None]] = {
     each.__name__.replace("_", "-"): each
     for each in (
@@ -305,6 +319,7 @@ STORIES: dict[str, Callable[[Tale], None]] = {
         deaf_router,
         withdrawn,
         operator_back,
+        no_room_for_a_new_revision,
     )
 }
 
