@@ -120,6 +120,9 @@ def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[str]
     name = request.module.__name__.rpartition(".")[2].replace("_", "-")
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     cluster.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}])
+    # Without it no pod is let in. After an outage of the API server it takes a while until somebody makes it.
+    account = ("-n", name, "get", "serviceaccount", "default")
+    assert wait_until(lambda: cluster.kubectl(*account).returncode == 0, 120, pause=0.1)
     yield name
     cluster.kubectl("delete", "namespace", name, "--wait=false")
 
