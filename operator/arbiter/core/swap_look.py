@@ -103,6 +103,7 @@ def look(
         replicas=max(facts.pool.spec.replicas, 1),
         is_active=_serves(facts, flight),
         withdrawn=requests.withdrawn.get(flying.name) or _gone(facts, flight, task),
+        task_gone=task is None,
         superseded=requests.superseded.get(flying.name),
         delayed=_delayed(facts, needed, flight, asked) or _unasked(flying, flight, choice),
         fit=fit,

@@ -27,6 +27,11 @@ def is_stranded(flight: Flight, seen: SwapSeen, _now: datetime) -> Flight | None
     return flight.weighted(100).waits(Reason(ReasonCode.OldSideDown, told), f"{flight.old_name} is ready again")
 
 
+def is_moot(flight: Flight, seen: SwapSeen, now: datetime) -> Flight | None:
+    """End where there are no requests to give back: with the task, its routes have gone."""
+    return flight.moved(Event.RESTORED, flight.history[-1].reason, now) if seen.task_gone else None
+
+
 def gives_back(flight: Flight, _seen: SwapSeen, _now: datetime) -> Flight | None:
     """Give the old side everything."""
     if flight.weight == 0:

@@ -103,6 +103,7 @@ class SwapSeen:
         replicas: engine pods that a side needs for all requests.
         is_active: the pool says already that the new side serves for good.
         withdrawn: why what the swap was for is gone; None while it is there.
+        task_gone: the task is no longer in the pool, and its routes with it.
         superseded: which request takes its place; None while none does.
         delayed: what it waits for before it begins; None if for nothing.
         fit: whether the new side is compatible; None while its model is not known well enough.
@@ -122,6 +123,7 @@ class SwapSeen:
     replicas: int = 1
     is_active: bool = False
     withdrawn: Reason | None = None
+    task_gone: bool = False
     superseded: Reason | None = None
     delayed: Opening | None = None
     fit: Fit | None = None

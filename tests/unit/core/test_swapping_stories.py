@@ -264,17 +264,18 @@ def deaf_router(tale: Tale) -> None:
 
 
 def withdrawn(tale: Tale) -> None:
-    """The task of a swap is taken out of the pool: the swap goes back and ends."""
+    """The task of a swap is taken out of the pool, and nothing else uses its old model: the swap ends at once."""
     tale.cluster.rate = 40.0
-    tale.cluster.edit(tasks=[{"name": "chat", "model": "smollm2"}, {"name": "code", "model": "smollm2"}])
+    tale.cluster.edit(tasks=[{"name": "chat", "model": "smollm2"}, {"name": "code", "model": "qwen3"}])
     tale.until_rest()
     tale.lines.clear()
-    tale.cluster.edit(tasks=[{"name": "chat", "model": "smollm2"}, {"name": "code", "model": "qwen3"}])
+    tale.say("`model` of chat is edited to qwen3.")
+    tale.cluster.edit(tasks=[{"name": "chat", "model": "qwen3"}, {"name": "code", "model": "qwen3"}])
     tale.run(60)
-    tale.say("The task code is taken out of the pool.")
-    tale.cluster.edit(tasks=[{"name": "chat", "model": "smollm2"}])
+    tale.say("The task chat is taken out of the pool.")
+    tale.cluster.edit(tasks=[{"name": "code", "model": "qwen3"}])
     tale.run(60)
-    assert tale.outcome("assistant-code-1") is Outcome.Aborted
+    assert tale.outcome() is Outcome.Aborted
 
 
 def operator_back(tale: Tale) -> None:
