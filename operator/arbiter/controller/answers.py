@@ -1,4 +1,4 @@
-"""Reads what routers, shared engines and downloads answer about themselves.
+"""Reads what routers, engines and downloads answer about themselves.
 
 Rule: an answer is believed whole or not at all; one that does not read is an error that says where it came from.
 """
@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from arbiter.core.feed import Feed
 from arbiter.core.snapshot import LoadedModel
+from arbiter.engines.calls import EngineReplyError, Reply
+from arbiter.engines.load import read_load
 from arbiter.errors import CorruptStateError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from arbiter.api.localmodel import EngineType
     from arbiter.core.routes import RouteTable
 
 Sides: TypeAlias = "Mapping[int, Mapping[tuple[str, str], str]]"
@@ -101,7 +104,19 @@ class FetchAnswer:
         return self
 
 
-Answer = RouterAnswer | EngineAnswer | FetchAnswer
+@dataclass(frozen=True, slots=True)
+class LoadAnswer:
+    """Whether an engine of one model computes nothing."""
+
+    idle: bool
+
+    @property
+    def meaning(self) -> LoadAnswer:
+        """All of it."""
+        return self
+
+
+Answer = RouterAnswer | EngineAnswer | FetchAnswer | LoadAnswer
 
 
 def sides_of(table: RouteTable) -> Mapping[tuple[str, str], str]:
@@ -169,6 +184,26 @@ def read_ollama(running: bytes, tags: bytes) -> EngineAnswer:
         return EngineAnswer(tuple(sorted(loaded, key=lambda each: each.name)), stored)
     except _WRONG as error:
         raise CorruptStateError(f"an engine's answer cannot be read: {error!r}") from error
+
+
+def read_engine_load(engine: EngineType, asked: str, metrics: bytes) -> LoadAnswer:
+    """Read what an engine answers that was asked for its load.
+
+    Args:
+        engine: which kind it is.
+        asked: what it was asked, for messages.
+        metrics: its answer.
+
+    Raises:
+        CorruptStateError: it is not what such an engine answers.
+    """
+    try:
+        load = read_load(engine, Reply(asked, 200, metrics))
+    except EngineReplyError as error:
+        raise CorruptStateError(f"an engine's answer cannot be read: {error}") from error
+    if load is None:
+        raise CorruptStateError(f"an engine of kind {engine} cannot say what it computes")
+    return LoadAnswer(load.idle)
 
 
 def read_fetch(progress: bytes) -> FetchAnswer:

@@ -13,7 +13,7 @@ from arbiter.api.swappolicy import DEFAULT_POLICY
 from arbiter.controller.cache import POOL, models_used
 from arbiter.controller.queue import Subject
 from arbiter.core.manifests import names
-from arbiter.core.snapshot import EngineView, ModelSnapshot, PolicySnapshot, PoolSnapshot, RouterView
+from arbiter.core.snapshot import EngineView, ModelSnapshot, PodPhase, PolicySnapshot, PoolSnapshot, RouterView
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -122,7 +122,15 @@ class Assembly:
             ready_endpoints=ready_endpoints,
             loaded=None if answer is None else answer.loaded,
             stored=None if answer is None else dict(answer.stored),
+            idle=self._idle(pods),
         )
+
+    def _idle(self, pods: Iterable[SeenPod]) -> bool | None:
+        """Whether no pod of an engine computes anything; None where one that runs has not said, or cannot."""
+        said = [self._scrape.idle(pod) for pod in pods if pod.view.phase is PodPhase.RUNNING]
+        if False in said:
+            return False
+        return None if None in said else True
 
     def _routers(self, pods: Iterable[SeenPod]) -> tuple[RouterView, ...]:
         return tuple(self._router(pod) for pod in _by_name(pods) if pod.labels.get(names.COMPONENT) == names.ROUTER)

@@ -130,6 +130,8 @@ class EngineView:
         ready_endpoints: addresses that its Service sends requests to.
         loaded: what a shared engine holds in memory; None when it is not shared or was not asked yet.
         stored: what it has on disk, by the name that it knows it by, with the digest; None the same.
+        idle: no pod computes anything, as they say themselves; None where one cannot say, or is not asked because
+            nobody waits for that.
     """
 
     name: str
@@ -137,6 +139,7 @@ class EngineView:
     ready_endpoints: int = 0
     loaded: tuple[LoadedModel, ...] | None = None
     stored: Mapping[str, str] | None = None
+    idle: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from arbiter.core.swap_checks import ask_checks
 from arbiter.core.swap_choice import SharedRoom, choose_strategy, with_held
 from arbiter.core.swap_seen import Choice, Opening, SideSeen, SwapSeen
 from arbiter.core.windows import window_at
+from arbiter.engines.load import load_call
 from arbiter.engines.openai_calls import proof_call
 from arbiter.errors import InvalidInputError
 
@@ -160,8 +161,7 @@ def _side(
     serving: Serving,
 ) -> SideSeen:
     ready, frozen = readiness.get(serving.revision), needed.revisions.get(serving.revision)
-    in_flight = facts.in_flight(serving.revision)
-    idle = None if in_flight is None else not in_flight
+    idle = _idle(facts, frozen, serving.revision)
     if frozen is None:
         told = f"what revision {serving.revision} of {serving.model} runs is not on record, and cannot be made anew"
         lost = Reason(ReasonCode.FrozenFormLost, told)
@@ -177,6 +177,17 @@ def _side(
         broken=_broken(flight, ready, facts.now),
         idle=idle,
     )
+
+
+def _idle(facts: PoolFacts, frozen: FrozenRevision | None, revision: str) -> bool | None:
+    """Whether nothing is under way at a revision, by the routers' word, and by its engine's own where that can say."""
+    routed = facts.in_flight(revision)
+    said: bool | None = True
+    if frozen is not None and load_call(frozen.engine) is not None:
+        said = view_of(facts, frozen.engine_name(facts.name)).idle
+    if routed or said is False:
+        return False
+    return None if routed is None or said is None else True
 
 
 def _endpoints(facts: PoolFacts, frozen: FrozenRevision) -> int:

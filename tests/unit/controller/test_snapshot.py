@@ -401,3 +401,33 @@ def test_a_router_is_read_whole_while_a_swap_learns_from_it() -> None:
     obeyed = json.dumps({"table": None, "fence": None, "refused": ""}).encode()
     assert read_router(obeyed, counted.to_text().encode(), {}).feed is None
     assert read_router(obeyed, counted.to_text().encode(), {}, learning=True).feed == counted
+
+
+BUSY = b"llamacpp:requests_processing 1\nllamacpp:requests_deferred 0\n"
+IDLE = b"llamacpp:requests_processing 0\nllamacpp:requests_deferred 0\n"
+
+
+@pytest.mark.parametrize(
+    ("status", "metrics", "want"),
+    [
+        pytest.param({"phase": "RollingBack"}, BUSY, False, id="it computes"),
+        pytest.param({"phase": "RollingBack"}, IDLE, True, id="it does not"),
+        pytest.param({"phase": "Shifting", "stage": "ClearingOld"}, IDLE, True, id="one is to take its place"),
+        pytest.param({"phase": "RollingBack"}, b"something else", None, id="it says something else"),
+        pytest.param({"phase": "Shifting"}, IDLE, None, id="nobody waits for that"),
+    ],
+)
+def test_an_engine_is_asked_what_it_computes_while_a_swap_waits_for_that(
+    status: dict[str, Any], metrics: bytes, want: bool | None
+) -> None:
+    """Only then, and what it does not say is not taken for an end; a shared engine is never asked."""
+
+    def swaps(world: World) -> None:
+        fill(world)
+        world.cache.swap_seen(("team", "assistant-chat-1"), swap(**status))
+
+    answers = Answers(metrics=metrics, ps=b'{"models": []}', tags=b'{"models": []}')
+    world = after(swaps, answers)
+    serving, _, shared = world.pool().engines.values()
+    assert (serving.idle, shared.idle) == (want, None)
+    assert answers.asked.count("http://10.244.0.7:8080/metrics") == (0 if status == {"phase": "Shifting"} else 1)

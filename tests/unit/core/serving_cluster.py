@@ -109,6 +109,8 @@ class Cluster:
     obeyed: str = ""
     in_flight: dict[str, int] = field(default_factory=dict)
     counter: int = 0
+    computing: set[str] = field(default_factory=set)
+    """Engines that say that they compute, by their Deployment."""
     deaf: bool = False
     """Routers do not obey new tables."""
     swaps: dict[str, ModelSwap] = field(default_factory=dict)
@@ -195,6 +197,7 @@ class Cluster:
                 ready_endpoints=replicas if self._is_up(name) else 0,
                 loaded=tuple(LoadedModel(n, "", m) for n, m in self.loaded.items()) if shared else None,
                 stored=dict(self.stored) if shared else None,
+                idle=None if name.endswith("-ollama") else name not in self.computing,
             )
         return found
 

@@ -214,8 +214,13 @@ def one_gpu(tale: Tale) -> None:
     tale.cluster.edit(placement={"gpus": {"count": 1}}, tasks=[{"name": "talk", "model": "smollm2"}])
     tale.until_rest()
     tale.lines.clear()
-    tale.say("`model` is edited to qwen3.")
+    tale.say("`model` is edited to qwen3. The old engine goes on computing, although no router waits for it.")
+    old = next(key.name for key in tale.cluster.objects if key.kind == "Deployment" and "router" not in key.name)
+    tale.cluster.computing = {old}
     tale.cluster.edit(tasks=[{"name": "talk", "model": "qwen3"}])
+    tale.run(60)
+    tale.say("It has come to its end.")
+    tale.cluster.computing = set()
     tale.run(200)
     assert tale.outcome("assistant-talk-1") is Outcome.Promoted
 
