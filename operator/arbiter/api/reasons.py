@@ -107,6 +107,12 @@ class ReasonCode(StrEnum):
     PolicyInvalid = "PolicyInvalid"
     """The SwapPolicy cannot be followed; the message names the field and what would be right."""
 
+    PoolNotFound = "PoolNotFound"
+    """A ModelSwap names a ModelPool that is not in the namespace. It waits until the pool is there."""
+
+    TaskNotFound = "TaskNotFound"
+    """A ModelSwap names a task that its pool does not have; the message names those that it has."""
+
     PolicyNotFound = "PolicyNotFound"
     """The pool names a SwapPolicy that is not in the namespace. What serves goes on serving; no swap begins."""
 

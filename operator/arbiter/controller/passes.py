@@ -19,9 +19,10 @@ from arbiter.core.actions import Plan
 from arbiter.errors import ArbiterError, DeposedError, UnreachableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
+    from arbiter.api.modelswap import ModelSwap
     from arbiter.api.reasons import Reason
     from arbiter.controller.apply import Carrier
     from arbiter.controller.queue import Subject, Waiting
@@ -39,6 +40,9 @@ class Planning(Protocol):
 
     def pool(self, snapshot: PoolSnapshot, now: datetime) -> Plan:
         """Decide what a pool needs."""
+
+    def strays(self, swaps: Sequence[ModelSwap], now: datetime) -> Plan:
+        """Decide what becomes of swaps whose pool is not there."""
 
     def model(self, snapshot: ModelSnapshot, now: datetime) -> Plan:
         """Decide what a LocalModel needs."""
@@ -163,7 +167,10 @@ class Passes:
         settings = self._settings()
         if subject.kind == POOL:
             pool = self._assembly.pool(subject, settings)
-            return (None, "") if pool is None else (self._planning.pool(pool, now), pool.pool.metadata.uid)
+            if pool is None:
+                strays = self._assembly.strays(subject)
+                return (self._planning.strays(strays, now) if strays else None), ""
+            return self._planning.pool(pool, now), pool.pool.metadata.uid
         model = self._assembly.model(subject, settings)
         return (None, "") if model is None else (self._planning.model(model, now), model.model.metadata.uid)
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from arbiter.api.localmodel import LocalModel
     from arbiter.api.modelpool import ModelPool
+    from arbiter.api.modelswap import ModelSwap
     from arbiter.api.swappolicy import SwapPolicySpec
     from arbiter.controller.cache import Cache
     from arbiter.controller.check_texts import CheckTexts
@@ -63,6 +64,10 @@ class Assembly:
             policy=self._policy(pool),
             checks=self._checks.of(pool),
         )
+
+    def strays(self, subject: Subject) -> tuple[ModelSwap, ...]:
+        """The swaps that name a pool that is not there."""
+        return tuple(self._cache.swaps.by((subject.namespace, subject.name)))
 
     def policy(self, subject: Subject) -> PolicySnapshot | None:
         """What is known about a SwapPolicy; None when it is gone."""

@@ -26,6 +26,7 @@ from arbiter.core.pool_swaps import plan_swaps
 from arbiter.core.readiness import asked_for_proof, pods_ready
 from arbiter.core.route_plan import make_table, overtaken
 from arbiter.core.shared_engine import ask_shared_engine
+from arbiter.core.stray_swaps import plan_stray_swaps
 from arbiter.core.swap_record import FAILED, swap_status, unknown_status
 from arbiter.core.swap_requests import beyond_history
 
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from arbiter.core.shared_engine import SharedEngine
     from arbiter.core.snapshot import PoolSnapshot, Standing
 
-__all__ = ["plan_model", "plan_policy", "plan_pool"]
+__all__ = ["plan_model", "plan_policy", "plan_pool", "plan_stray_swaps"]
 
 _SOON: Final = timedelta(seconds=5)
 """When to look again at what somebody outside of the cluster's watches has to tell first, such as a router."""

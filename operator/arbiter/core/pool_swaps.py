@@ -219,6 +219,9 @@ def _first_seen(facts: PoolFacts, flying: Flying) -> Moved:
     spec, active = flying.swap.spec, facts.active.get(flying.swap.spec.task)
     if flying.problem:
         return Moved(flying, None, problem=Reason(ReasonCode.FrozenFormLost, flying.problem))
+    if spec.task not in (tasks := [task.name for task in facts.pool.spec.tasks]):
+        told = f"{facts.name} has no task {spec.task}; its tasks are {', '.join(tasks)}"
+        return Moved(flying, None, problem=Reason(ReasonCode.TaskNotFound, told))
     if active is None:
         told = f"nothing serves {spec.task} in {facts.name} yet, so there is nothing to swap"
         return Moved(flying, None, problem=Reason(ReasonCode.Withdrawn, told))

@@ -27,6 +27,7 @@ from arbiter.api.modelswap import (
 )
 from arbiter.api.reasons import ConditionType, Reason, ReasonCode
 from arbiter.api.swappolicy import Strategy
+from arbiter.core.analysis_settings import MetricName
 from arbiter.core.check_pairs import Pairs
 from arbiter.core.status import with_abnormality, with_condition
 from arbiter.core.swap_analysis import Learnt
@@ -153,7 +154,7 @@ def swap_status(flight: Flight, swap: ModelSwap, shown: Shown, now: datetime) ->
         else None,
         progress=_progress(flight),
         next=None if flight.next is None else NextAction(action=flight.next.action[:_LONGEST], at=flight.next.at),
-        metrics=_metrics(judgement) if judgement is not None else before.metrics,
+        metrics=before.metrics if judgement is None else _metrics(judgement, flight.policy.analysis.block_length),
         checks=before.checks if shown.checks is None else shown.checks,
         scores=None if flight.pairs is None or flight.ended else flight.pairs.to_text(),
         evidence=None if flight.learnt is None or flight.ended else flight.learnt.to_text(),
@@ -204,14 +205,29 @@ def _progress(flight: Flight) -> str | None:
     return f"{flight.weight}%"
 
 
-def _metrics(judgement: Judgement) -> tuple[MetricStatus, ...]:
+def _metrics(judgement: Judgement, block: Duration) -> tuple[MetricStatus, ...]:
     gaps = judgement.evidence.gaps
-    return tuple(_metric(report, gaps) for report in judgement.metrics)
+    return tuple(_metric(report, gaps, block.seconds) for report in judgement.metrics)
 
 
-def _metric(report: MetricReport, gaps: int) -> MetricStatus:
+def _missing(report: MetricReport, block_s: float) -> str:
+    """Say what a gate probably still needs, and how long that takes at the rate of the blocks so far."""
+    if not report.missing or not report.n_new:
+        return ""
+    if report.name is MetricName.QUALITY:
+        return f"about {report.missing} more checks of both sides decide it"
+    seconds = report.missing / report.n_new * report.blocks * block_s
+    return f"about {report.missing} more requests of the new side decide it, {_roughly(seconds)} at this rate"
+
+
+def _roughly(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
+
+
+def _metric(report: MetricReport, gaps: int, block_s: float) -> MetricStatus:
     low, high = report.interval
-    missing = "" if not report.missing else f"about {report.missing} more requests of the new side decide it"
     return MetricStatus(
         name=report.name.value,
         old=SideFigure(count=report.n_old, value=report.old),
@@ -223,7 +239,7 @@ def _metric(report: MetricReport, gaps: int) -> MetricStatus:
         blocks=report.blocks,
         gaps=gaps,
         verdict=report.verdict,
-        message=missing or None,
+        message=_missing(report, block_s) or None,
     )
 
 
