@@ -202,6 +202,7 @@ def play(mortal: Mortal, server: str, wanted: dict[str, dict[str, Any]] | None =
         else:
             place.until(lambda: not place.left_of("assistant"), "nothing is left of the pool")
             place.until(lambda: not any(each["status"].get("usedBy") for each in place.listed("localmodels")), "unused")
+            place.until(lambda: not place.listed("modelswaps"), "its swaps have gone with it")
         found[step] = as_it_stands(place)
     mortal.over()
     place.kubectl("delete", "localmodels", "--all")
