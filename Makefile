@@ -9,7 +9,7 @@ REPORTS := .cache
 
 .DEFAULT_GOAL := help
 .PHONY: help install check compiled unit unit-compiled contract test calibration bench bench-cluster bench-core bench-operator bench-router \
-        bench-venv fuzz mutation lock clean cluster cluster-down e2e demo image need-python need-go
+        bench-swap bench-venv fuzz mutation lock clean cluster cluster-down e2e demo image need-python need-go
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9 -]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -89,6 +89,9 @@ bench-cluster: install ## the local cluster: seconds up and down, memory when id
 bench-operator: install need-go ## the operator: 1,000 models and 100 pools, and a first completion; QUICK=1 ONLY=crowd REPEATS=3
 	@$(BIN)/python -m bench.operator $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) \
 	  $(if $(REPEATS),--repeats $(REPEATS))
+
+bench-swap: install ## swaps on a real cluster: promoted, undone, rolled back, and to a cold model; REPEATS=n
+	@$(BIN)/python -m bench.swap $(if $(REPEATS),--repeats $(REPEATS))
 
 bench-core: install ## one evidence block, histograms, schemas: time of each
 	@$(BIN)/python -m bench.core

@@ -101,17 +101,29 @@ class ReasonCode(StrEnum):
     """The active model would run otherwise if it were started now: its source, image or settings moved on. What serves
     goes on serving as it was started."""
 
+    PolicyValid = "PolicyValid"
+    """The SwapPolicy can be followed."""
+
+    PolicyInvalid = "PolicyInvalid"
+    """The SwapPolicy cannot be followed; the message names the field and what would be right."""
+
+    PoolNotFound = "PoolNotFound"
+    """A ModelSwap names a ModelPool that is not in the namespace. It waits until the pool is there."""
+
+    TaskNotFound = "TaskNotFound"
+    """A ModelSwap names a task that its pool does not have; the message names those that it has."""
+
     PolicyNotFound = "PolicyNotFound"
     """The pool names a SwapPolicy that is not in the namespace. What serves goes on serving; no swap begins."""
-
-    SharedEngine = "SharedEngine"
-    """Both sides of a swap are in one engine, so what one of them computes slows the other down."""
 
     CoolingDown = "CoolingDown"
     """The same change of models was rolled back a while ago, or another swap of the task has just ended: it waits."""
 
     OtherSwapRuns = "OtherSwapRuns"
     """Another swap of the pool takes up room for engines: one at a time."""
+
+    SharedEngine = "SharedEngine"
+    """Both sides of a swap are in one engine, so what one of them computes slows the other down."""
 
     RoomForBoth = "RoomForBoth"
     """Both models can be there at once, so they are compared while they serve side by side."""
@@ -121,6 +133,9 @@ class ReasonCode(StrEnum):
 
     NoRoom = "NoRoom"
     """The candidate's engine has no room beside the active model's, and the policy does not let it take its place."""
+
+    WarmingUp = "WarmingUp"
+    """The candidate's first completions are asked for, before anything is measured."""
 
     ChecksRunning = "ChecksRunning"
     """The task's checks are being asked of the models."""

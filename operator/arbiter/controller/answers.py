@@ -1,4 +1,4 @@
-"""Reads what routers, shared engines and downloads answer about themselves.
+"""Reads what routers, engines and downloads answer about themselves.
 
 Rule: an answer is believed whole or not at all; one that does not read is an error that says where it came from.
 """
@@ -10,12 +10,16 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from arbiter.core.feed import Feed
 from arbiter.core.snapshot import LoadedModel
+from arbiter.engines.calls import EngineReplyError, Reply
+from arbiter.engines.load import read_load
 from arbiter.errors import CorruptStateError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from arbiter.api.localmodel import EngineType
     from arbiter.core.routes import RouteTable
 
 Sides: TypeAlias = "Mapping[int, Mapping[tuple[str, str], str]]"
@@ -47,6 +51,7 @@ class RouterAnswer:
         fence: the newest table that any of them has obeyed; None before the first.
         refused: why it refused the newest one offered; empty when it did not.
         in_flight: requests that it serves, by revision; one that serves none is left out.
+        feed: what it has counted; None where nobody learns from that.
     """
 
     epoch: int | None = None
@@ -55,11 +60,17 @@ class RouterAnswer:
     fence: Fence | None = None
     refused: str = ""
     in_flight: tuple[tuple[str, int], ...] = ()
+    feed: Feed | None = None
 
     @property
     def meaning(self) -> tuple[object, ...]:
-        """What a pass would act on: numbers of requests change all the time, that there are none matters."""
-        return (self.epoch, self.generation, self.hash, self.fence, self.refused, {name for name, _ in self.in_flight})
+        """What a pass would act on: numbers of requests change all the time, that there are none matters.
+
+        Where a swap learns from them, they matter too.
+        """
+        serving = {name for name, _ in self.in_flight}
+        counted = None if self.feed is None else self.feed.slices
+        return (self.epoch, self.generation, self.hash, self.fence, self.refused, serving, counted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +104,19 @@ class FetchAnswer:
         return self
 
 
-Answer = RouterAnswer | EngineAnswer | FetchAnswer
+@dataclass(frozen=True, slots=True)
+class LoadAnswer:
+    """Whether an engine of one model computes nothing."""
+
+    idle: bool
+
+    @property
+    def meaning(self) -> LoadAnswer:
+        """All of it."""
+        return self
+
+
+Answer = RouterAnswer | EngineAnswer | FetchAnswer | LoadAnswer
 
 
 def sides_of(table: RouteTable) -> Mapping[tuple[str, str], str]:
@@ -105,8 +128,14 @@ def sides_of(table: RouteTable) -> Mapping[tuple[str, str], str]:
     }
 
 
-def read_router(routes: bytes, slices: bytes, sides: Sides) -> RouterAnswer:
+def read_router(routes: bytes, slices: bytes, sides: Sides, *, learning: bool = False) -> RouterAnswer:
     """Read `/internal/routes` and `/internal/slices` of a router.
+
+    Args:
+        routes: the one.
+        slices: the other.
+        sides: which revision each side was.
+        learning: whether a swap learns from what it has counted.
 
     Raises:
         CorruptStateError: they are not what a router answers.
@@ -121,6 +150,7 @@ def read_router(routes: bytes, slices: bytes, sides: Sides) -> RouterAnswer:
             fence=None if fence is None else Fence(int(fence["epoch"]), int(fence["generation"])),
             refused=str(told["refused"]),
             in_flight=_open_requests(feed["slices"], sides),
+            feed=Feed.from_text(slices.decode()) if learning else None,
         )
     except _WRONG as error:
         raise CorruptStateError(f"a router's answer cannot be read: {error!r}") from error
@@ -154,6 +184,26 @@ def read_ollama(running: bytes, tags: bytes) -> EngineAnswer:
         return EngineAnswer(tuple(sorted(loaded, key=lambda each: each.name)), stored)
     except _WRONG as error:
         raise CorruptStateError(f"an engine's answer cannot be read: {error!r}") from error
+
+
+def read_engine_load(engine: EngineType, asked: str, metrics: bytes) -> LoadAnswer:
+    """Read what an engine answers that was asked for its load.
+
+    Args:
+        engine: which kind it is.
+        asked: what it was asked, for messages.
+        metrics: its answer.
+
+    Raises:
+        CorruptStateError: it is not what such an engine answers.
+    """
+    try:
+        load = read_load(engine, Reply(asked, 200, metrics))
+    except EngineReplyError as error:
+        raise CorruptStateError(f"an engine's answer cannot be read: {error}") from error
+    if load is None:
+        raise CorruptStateError(f"an engine of kind {engine} cannot say what it computes")
+    return LoadAnswer(load.idle)
 
 
 def read_fetch(progress: bytes) -> FetchAnswer:

@@ -25,7 +25,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from arbiter.api.localmodel import LocalModelStatus
 from arbiter.api.meta import GROUP, VERSION
 from arbiter.api.modelpool import ModelPoolStatus
-from arbiter.controller.cache import MODEL, POOL, standing_of
+from arbiter.api.modelswap import ModelSwapStatus
+from arbiter.api.swappolicy import SwapPolicyStatus
+from arbiter.controller.cache import MODEL, POLICY, POOL, SWAP, standing_of
 from arbiter.controller.kinds import UNREAD
 from arbiter.core.actions import Apply, Create, Emit, ObjectKey, Remove, StartJob, StopJob, WriteStatus
 from arbiter.core.manifests.drift import says
@@ -69,6 +71,9 @@ class Counting(Protocol):
 
     def wrote(self, kind: str, verb: str) -> None:
         """The API server did what was asked."""
+
+    def swap_moved(self, before: ModelSwapStatus, after: ModelSwapStatus) -> None:
+        """A swap's status was written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +215,8 @@ class Carrier:
         read = {"namespace": subject.namespace, "name": action.name, "resourceVersion": action.version, **uid}
         stored = await applying.write_status(self._asking, resource, {"metadata": read}, action.status)
         self._counting.wrote(action.kind, "status")
+        if action.kind == SWAP and (before := self._cache.swaps.get((subject.namespace, action.name))) is not None:
+            self._counting.swap_moved(before.status, ModelSwapStatus.model_validate(action.status))
         self._cache.written(resource, stored)
 
     def _says_status(self, subject: Subject, action: WriteStatus) -> bool:
@@ -221,6 +228,12 @@ class Carrier:
         if action.kind == MODEL:
             model = self._cache.models.get(place)
             return model is not None and LocalModelStatus.model_validate(action.status) == model.status
+        if action.kind == SWAP:
+            swap = self._cache.swaps.get(place)
+            return swap is not None and ModelSwapStatus.model_validate(action.status) == swap.status
+        if action.kind == POLICY:
+            policy = self._cache.policies.get(place)
+            return policy is not None and SwapPolicyStatus.model_validate(action.status) == policy.status
         return False
 
     def _seen(self, subject: Subject, key: ObjectKey) -> Standing | None:

@@ -18,6 +18,8 @@ from pydantic import ValidationError
 
 from arbiter.api.localmodel import LocalModel
 from arbiter.api.modelpool import ModelPool
+from arbiter.api.modelswap import ModelSwap
+from arbiter.api.swappolicy import SwapPolicy
 from arbiter.controller.kinds import UNREAD
 from arbiter.controller.observed import SeenPod, held_by_pod, node_facts, owner_of, seen_pod, seen_slice
 from arbiter.controller.queue import Subject
@@ -36,13 +38,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-POOL, MODEL = "ModelPool", "LocalModel"
-"""The kinds that are passed."""
+POOL, MODEL, POLICY, SWAP = "ModelPool", "LocalModel", "SwapPolicy", "ModelSwap"
+"""The kinds whose status passes write. The last one is passed with its pool."""
 
 BY_LABELS = ""
 """Stands for the name of a model where a pool chooses models by their labels; no model has it."""
 
-Parsed = TypeVar("Parsed", LocalModel, ModelPool)
+Parsed = TypeVar("Parsed", LocalModel, ModelPool, ModelSwap, SwapPolicy)
 
 
 class Cache:
@@ -52,6 +54,8 @@ class Cache:
         pools: the ModelPools, found by their namespace, by each model that they name, and by whether they choose by
             labels.
         models: the LocalModels, found by their namespace too.
+        swaps: the ModelSwaps, found by their namespace and pool too.
+        policies: the SwapPolicies.
         pods: pods of ours, found by their pool and their model.
     """
 
@@ -64,6 +68,8 @@ class Cache:
         self._concerned = concerned
         self.pools: Store[ModelPool] = Store(_found_by)
         self.models: Store[LocalModel] = Store(lambda model: (model.metadata.namespace,))
+        self.swaps: Store[ModelSwap] = Store(lambda swap: ((swap.metadata.namespace, swap.spec.pool),))
+        self.policies: Store[SwapPolicy] = Store()
         self.pods: Store[SeenPod] = Store(_subjects_of_pod)
         self._children: dict[str, Store[tuple[Subject, Standing]]] = {}
         self._strangers: dict[Subject, dict[ObjectKey, Standing]] = {}
@@ -93,6 +99,10 @@ class Cache:
         for model in used[0].keys() | used[1].keys():
             if used[0].get(model) != used[1].get(model):
                 self._concerned(Subject(MODEL, place[0], model))
+        named = {None if each is None else each.spec.swap_policy for each in (before, pool)}
+        if len(named) > 1:
+            for policy in named - {None}:
+                self._concerned(Subject(POLICY, place[0], str(policy)))
 
     def model_seen(self, place: Place, body: Mapping[str, Any] | None) -> None:
         """A LocalModel is new, changed or gone. It concerns itself and the pools that may use it."""
@@ -108,6 +118,36 @@ class Cache:
         self._concerned(Subject(MODEL, *place))
         for pool in (*self.pools.by(place), *self.pools.by((place[0], BY_LABELS))):
             self._concerned(Subject(POOL, place[0], pool.metadata.name))
+
+    def swap_seen(self, place: Place, body: Mapping[str, Any] | None) -> None:
+        """A ModelSwap is new, changed or gone. It concerns the pool that it names."""
+        before = self.swaps.get(place)
+        swap = None if body is None else _parsed(ModelSwap, body)
+        if swap is None:
+            self.swaps.drop(place)
+        elif before is not None and before.metadata.resource_version == swap.metadata.resource_version:
+            return
+        else:
+            self.swaps.put(place, swap)
+        for pool in {each.spec.pool for each in (before, swap) if each is not None}:
+            self._concerned(Subject(POOL, place[0], pool))
+
+    def policy_seen(self, place: Place, body: Mapping[str, Any] | None) -> None:
+        """A SwapPolicy is new, changed or gone. It concerns itself and the pools that name it."""
+        before = self.policies.get(place)
+        policy = None if body is None else _parsed(SwapPolicy, body)
+        if policy is None:
+            self.policies.drop(place)
+        elif before is not None and before.metadata.resource_version == policy.metadata.resource_version:
+            return
+        else:
+            self.policies.put(place, policy)
+        self._concerned(Subject(POLICY, *place))
+        if before is not None and policy is not None and before.spec == policy.spec:
+            return
+        for pool in self.pools.by(place[0]):
+            if pool.spec.swap_policy == place[1]:
+                self._concerned(Subject(POOL, place[0], pool.metadata.name))
 
     def child_seen(self, resource: Resource, place: Place, body: Mapping[str, Any] | None) -> None:
         """An object that we made is new, changed or gone. It concerns who controls it."""
@@ -170,6 +210,10 @@ class Cache:
                 self.pool_seen(place, body)
             case "LocalModel":
                 self.model_seen(place, body)
+            case "ModelSwap":
+                self.swap_seen(place, body)
+            case "SwapPolicy":
+                self.policy_seen(place, body)
             case _:
                 self.child_seen(resource, place, body)
 
@@ -214,11 +258,13 @@ class Cache:
         return None if found is None else found[1]
 
     def subjects(self) -> Iterator[Subject]:
-        """Every pool and model."""
+        """Every pool, model and policy."""
         for pool in self.pools:
             yield Subject(POOL, pool.metadata.namespace, pool.metadata.name)
         for model in self.models:
             yield Subject(MODEL, model.metadata.namespace, model.metadata.name)
+        for policy in self.policies:
+            yield Subject(POLICY, policy.metadata.namespace, policy.metadata.name)
 
     def children(self, kind: str) -> Iterator[tuple[Subject, Standing]]:
         """All objects of ours of this kind, and who controls each."""

@@ -10,8 +10,10 @@ import logging
 from typing import TYPE_CHECKING
 
 from arbiter.api.meta import ConditionStatus
+from arbiter.api.modelswap import Phase
 from arbiter.api.reasons import ConditionType
 from arbiter.controller.apply import Carrier
+from arbiter.controller.check_texts import CheckTexts
 from arbiter.controller.epoch import Epoch
 from arbiter.controller.jobs import HttpSending, Jobs
 from arbiter.controller.kinds import UNREAD
@@ -61,6 +63,7 @@ class Leader:
         self.epoch = Epoch(self._still_leading)
         self.jobs = Jobs(HttpSending(session), self._job_told, parts.now)
         self.scrape = Scrape(parts.cache, HttpGetting(session), parts.tables, parts.concerned)
+        self.checks = CheckTexts(parts.cache, parts.asking, parts.concerned)
         self.carrier = Carrier(
             asking=parts.asking,
             cache=parts.cache,
@@ -72,7 +75,7 @@ class Leader:
         )
         self.passes = Passes(
             queue=parts.queue,
-            assembly=Assembly(parts.cache, parts.tables, self.scrape, self.jobs),
+            assembly=Assembly(parts.cache, parts.tables, self.scrape, self.jobs, self.checks),
             planning=planning,
             carrier=self.carrier,
             watching=parts.metrics,
@@ -100,6 +103,7 @@ class Leader:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.passes.run())
                 group.create_task(self.scrape.run(self._clock, self._parts.now))
+                group.create_task(self.checks.run(self._clock))
                 group.create_task(self._parts.events.run())
                 group.create_task(self._look_at_strangers())
                 group.create_task(self._look_at_fences())
@@ -119,6 +123,7 @@ class Leader:
             lost_events=parts.events.lost,
             watches=parts.watches.lost,
             pools=self._pools(),
+            swaps=self._swaps(),
         )
         return parts.metrics.exposition()
 
@@ -182,6 +187,13 @@ class Leader:
         self.carrier.forget(subject)
         self._parts.tables.forget(subject)
         self._parts.cache.forget(subject)
+
+    def _swaps(self) -> Iterator[tuple[str, str, str]]:
+        """Each swap that has not ended, with its pool and phase."""
+        for swap in self._parts.cache.swaps:
+            if swap.status.phase is not Phase.Ended:
+                phase = Phase.Waiting if swap.status.phase is None else swap.status.phase
+                yield swap.metadata.namespace, swap.spec.pool, phase.value
 
     def _pools(self) -> Iterator[tuple[str, str, str, bool]]:
         """Each pool with its reason, and whether it is Ready."""

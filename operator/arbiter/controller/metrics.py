@@ -20,14 +20,20 @@ from prometheus_client import (
 )
 
 import arbiter
+from arbiter.api.modelswap import Phase
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from arbiter.api.modelswap import ModelSwapStatus
     from arbiter.controller.queue import Subject
 
 PASS_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Seconds. A pass that writes nothing takes a millisecond; one that waits for the API server takes what that takes."""
+
+
+PHASE_BUCKETS = (0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 43_200.0, 86_400.0)
+"""Seconds. Test policies ramp in seconds, real ones in hours."""
 
 
 class Metrics:
@@ -65,6 +71,42 @@ class Metrics:
             registry=self.registry,
         )  # fmt: skip
 
+        self._swaps = Gauge(
+            "arbiter_swaps_in_flight", "ModelSwaps that have not ended, by phase.", ("namespace", "pool", "phase"),
+            registry=self.registry,
+        )  # fmt: skip
+        self._outcomes = Counter(
+            "arbiter_swaps", "ModelSwaps that ended, by outcome and reason.", ("outcome", "reason"),
+            registry=self.registry,
+        )  # fmt: skip
+        self._phases = Histogram(
+            "arbiter_swap_phase_seconds", "How long phases of swaps took.", ("phase",), registry=self.registry,
+            buckets=PHASE_BUCKETS,
+        )  # fmt: skip
+        self._restored = Histogram(
+            "arbiter_swap_rollback_seconds", "From the decision to roll back until the old side had everything.",
+            registry=self.registry, buckets=PASS_BUCKETS,
+        )  # fmt: skip
+        self._requests = Counter(
+            "arbiter_swap_requests", "Requests compared in swaps that ended, by side.", ("side",),
+            registry=self.registry,
+        )  # fmt: skip
+
+    def swap_moved(self, before: ModelSwapStatus, after: ModelSwapStatus) -> None:
+        """A swap's status was written."""
+        if after.phase is before.phase or not after.history:
+            return
+        began = after.history[-1].at
+        if len(after.history) > 1:
+            since = after.history[-2]
+            self._phases.labels(since.phase.value).observe((began - since.at).total_seconds())
+            if since.phase is Phase.RollingBack:
+                self._restored.observe((began - since.at).total_seconds())
+        if after.phase is Phase.Ended and after.outcome is not None:
+            self._outcomes.labels(after.outcome.value, after.reason or "").inc()
+            for name, side in (("old", after.from_), ("new", after.to)):
+                self._requests.labels(name).inc(0 if side is None else side.requests or 0)
+
     def passed(self, subject: Subject, seconds: float, outcome: str) -> None:
         """A pass ended."""
         self._passes.labels(subject.kind, outcome).inc()
@@ -88,6 +130,7 @@ class Metrics:
         lost_events: int,
         watches: Mapping[str, int],
         pools: Iterable[tuple[str, str, str, bool]],
+        swaps: Iterable[tuple[str, str, str]] = (),
     ) -> None:
         """Set what is not counted as it happens.
 
@@ -99,6 +142,7 @@ class Metrics:
             lost_events: events that could not be told.
             watches: how often each broke.
             pools: namespace, name, reason of its Ready condition, and whether it holds.
+            swaps: namespace, pool and phase of each that has not ended.
         """
         self._depth.set(depth)
         self._epoch.set(epoch)
@@ -110,6 +154,9 @@ class Metrics:
         self._pools.clear()
         for namespace, name, reason, ready in pools:
             self._pools.labels(namespace, name, reason).set(int(ready))
+        self._swaps.clear()
+        for namespace, pool, phase in swaps:
+            self._swaps.labels(namespace, pool, phase).inc()
 
     def exposition(self) -> bytes:
         """Prometheus' text form."""

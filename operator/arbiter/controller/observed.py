@@ -144,6 +144,7 @@ def seen_pod(body: Mapping[str, Any]) -> SeenPod:
         last_message=words,
         last_container=ended,
         evicted=_evicted(status, conditions),
+        uid=metadata.get("uid", ""),
     )
     fetching = any(each["name"] == FETCH_CONTAINER and "running" in (each.get("state") or {}) for each in containers)
     return SeenPod(

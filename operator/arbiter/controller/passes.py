@@ -14,19 +14,20 @@ import logging
 from typing import TYPE_CHECKING, Protocol
 
 from arbiter.controller.apply import Carried
-from arbiter.controller.cache import POOL
+from arbiter.controller.cache import POLICY, POOL
 from arbiter.core.actions import Plan
 from arbiter.errors import ArbiterError, DeposedError, UnreachableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
+    from arbiter.api.modelswap import ModelSwap
     from arbiter.api.reasons import Reason
     from arbiter.controller.apply import Carrier
     from arbiter.controller.queue import Subject, Waiting
     from arbiter.controller.snapshot import Assembly
-    from arbiter.core.snapshot import ModelSnapshot, OperatorSettings, PoolSnapshot
+    from arbiter.core.snapshot import ModelSnapshot, OperatorSettings, PolicySnapshot, PoolSnapshot
 
 log = logging.getLogger(__name__)
 
@@ -40,8 +41,14 @@ class Planning(Protocol):
     def pool(self, snapshot: PoolSnapshot, now: datetime) -> Plan:
         """Decide what a pool needs."""
 
+    def strays(self, swaps: Sequence[ModelSwap], now: datetime) -> Plan:
+        """Decide what becomes of swaps whose pool is not there."""
+
     def model(self, snapshot: ModelSnapshot, now: datetime) -> Plan:
         """Decide what a LocalModel needs."""
+
+    def policy(self, snapshot: PolicySnapshot, now: datetime) -> Plan:
+        """Decide what a SwapPolicy needs."""
 
 
 class Watching(Protocol):
@@ -137,15 +144,8 @@ class Passes:
         self._watching.passed(subject, clock() - began, outcome)
 
     async def _pass(self, subject: Subject) -> tuple[Plan, Carried]:
-        settings, now = self._settings(), self._now()
-        if subject.kind == POOL:
-            pool = self._assembly.pool(subject, settings)
-            plan = None if pool is None else self._planning.pool(pool, now)
-            uid = "" if pool is None else pool.pool.metadata.uid
-        else:
-            model = self._assembly.model(subject, settings)
-            plan = None if model is None else self._planning.model(model, now)
-            uid = "" if model is None else model.model.metadata.uid
+        now = self._now()
+        plan, uid = self._planned(subject, now)
         if self._uids.get(subject, uid) != uid:
             # Gone, or made anew under its name: what was kept was another's, and the plan may rest on it.
             self._forget(subject)
@@ -158,6 +158,21 @@ class Passes:
                 log.info("%s", note.message, extra=_about(subject, note.code.value))
         self._logged[subject] = plan.notes
         return plan, await self._carrier.carry_out(subject, uid, plan)
+
+    def _planned(self, subject: Subject, now: datetime) -> tuple[Plan | None, str]:
+        """Give what a subject needs, with the uid of the object that this is about; None for one that is gone."""
+        if subject.kind == POLICY:
+            policy = self._assembly.policy(subject)
+            return (None, "") if policy is None else (self._planning.policy(policy, now), policy.policy.metadata.uid)
+        settings = self._settings()
+        if subject.kind == POOL:
+            pool = self._assembly.pool(subject, settings)
+            if pool is None:
+                strays = self._assembly.strays(subject)
+                return (self._planning.strays(strays, now) if strays else None), ""
+            return self._planning.pool(pool, now), pool.pool.metadata.uid
+        model = self._assembly.model(subject, settings)
+        return (None, "") if model is None else (self._planning.model(model, now), model.model.metadata.uid)
 
     def _forget(self, subject: Subject) -> None:
         self._logged.pop(subject, None)

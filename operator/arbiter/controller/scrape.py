@@ -1,8 +1,8 @@
-"""Asks routers, shared engines and downloads how they stand, in a steady rhythm.
+"""Asks routers, engines and downloads how they stand, in a steady rhythm.
 
-Passes need three things that no watch tells: which table a router obeys and whether it still serves a revision, what a
-shared engine holds, and how far a download is. Each is asked often while something is awaited of it, seldom at rest,
-and ever more seldom while it does not answer.
+Passes need what no watch tells: which table a router obeys and whether it still serves a revision, what a shared engine
+holds, whether any other engine computes while a swap waits for its answers to end, and how far a download is. Each is
+asked often while something is awaited of it, seldom at rest, and ever more seldom while it does not answer.
 
 Rule: what does not read, or does not come, leaves the last answer to grow old. Nothing is decided here: an answer that
 means something new concerns its pool, and its pass sees it.
@@ -18,12 +18,15 @@ from typing import TYPE_CHECKING, Protocol
 import aiohttp
 
 from arbiter.api.localmodel import EngineType
+from arbiter.api.modelswap import Phase, Stage
 from arbiter.controller.answers import (
     Answer,
     EngineAnswer,
     Fence,
     FetchAnswer,
+    LoadAnswer,
     RouterAnswer,
+    read_engine_load,
     read_fetch,
     read_ollama,
     read_router,
@@ -34,13 +37,15 @@ from arbiter.controller.queue import Subject
 from arbiter.core.manifests import names
 from arbiter.core.manifests.router import ADMIN_PORT
 from arbiter.core.snapshot import PodPhase
+from arbiter.engines.load import load_call
 from arbiter.engines.runnable import PROGRESS_PORT
 from arbiter.errors import CorruptStateError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from datetime import datetime
 
+    from arbiter.api.modelswap import ModelSwap
     from arbiter.controller.cache import Cache
     from arbiter.controller.observed import SeenPod
     from arbiter.controller.tables import Tables
@@ -49,8 +54,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 AWAITED_S, FETCH_S, ENGINE_S, AT_REST_S = 1.0, 3.0, 5.0, 30.0
-"""Seconds between two questions: to a router that does not obey its table yet or serves what is to go, or a shared
-engine that a model is carried to; to a download, to a shared engine, and to a router at rest."""
+"""Seconds between two questions: to a router that does not obey its table yet or serves what is to go, an engine
+that is to end its answers, or a shared one that a model is carried to; to a download, to a shared engine, and to a
+router at rest."""
 
 TURN_S = 0.25
 """Seconds between two looks at who is to be asked."""
@@ -170,6 +176,11 @@ class Scrape:
         told = self._told.get(pod.uid)
         return told.answer if told is not None and isinstance(told.answer, EngineAnswer) else None
 
+    def idle(self, pod: SeenPod) -> bool | None:
+        """Whether an engine of one model said last that it computes nothing; None if it was not asked or cannot say."""
+        told = self._told.get(pod.uid)
+        return told.answer.idle if told is not None and isinstance(told.answer, LoadAnswer) else None
+
     def fetch(self, pod: SeenPod) -> FetchAnswer | None:
         """How far a pod's download was last."""
         told = self._told.get(pod.uid)
@@ -214,7 +225,7 @@ class Scrape:
 
     def _due(self, now: float) -> list[tuple[SeenPod, _Told]]:
         """Who is to be asked; those that are gone are forgotten."""
-        pods = {pod.uid: pod for pod in self._cache.pods if _answers(pod)}
+        pods = {pod.uid: pod for pod in self._cache.pods if _answers(pod) or self._ends_answers(pod)}
         for uid in [uid for uid, told in self._told.items() if uid not in pods and not told.asking]:
             del self._told[uid]
         found = []
@@ -230,11 +241,33 @@ class Scrape:
             return min(AT_REST_S, AWAITED_S * 2.0 ** min(told.failures - 1, 8))
         if pod.fetching:
             return FETCH_S
-        if not _is_router(pod):
+        if _is_shared_engine(pod):
             return self.rhythm_s(pod)
+        if not _is_router(pod):
+            return AWAITED_S
+        if self._is_learning(_pool_of(pod)):
+            return AWAITED_S
         table = self._tables.of(_pool_of(pod))
         settled = isinstance(told.answer, RouterAnswer) and table is not None and _settled(told.answer, table)
         return AT_REST_S if settled else AWAITED_S
+
+    def _is_learning(self, pool: Subject) -> bool:
+        """Whether a swap of the pool learns from what its routers count."""
+        return any(swap.status.phase in _LEARNING for swap in self._swaps(pool))
+
+    def _ends_answers(self, pod: SeenPod) -> bool:
+        """Whether a pod is an engine that can say what it computes, while a swap of its pool waits for that to end.
+
+        In between it is forgotten, so that an old word of it never counts for a new one.
+        """
+        if pod.view.phase is not PodPhase.RUNNING or not pod.view.address or not pod.port:
+            return False
+        swaps = self._swaps(_pool_of(pod))
+        waits = any(swap.status.phase is Phase.RollingBack or swap.status.stage in _CLEARING for swap in swaps)
+        return waits and load_call(EngineType(pod.labels[names.ENGINE])) is not None
+
+    def _swaps(self, pool: Subject) -> Iterable[ModelSwap]:
+        return self._cache.swaps.by((pool.namespace, pool.name))
 
     async def _ask(self, pod: SeenPod, told: _Told, now: Callable[[], datetime]) -> None:
         """Ask one pod, and remember what it says."""
@@ -256,9 +289,22 @@ class Scrape:
         if _is_router(pod):
             routes = await self._getting.get(_url(pod, ADMIN_PORT, "/internal/routes"))
             slices = await self._getting.get(_url(pod, ADMIN_PORT, "/internal/slices"))
-            return read_router(routes, slices, self._tables.sides(pool))
+            return read_router(routes, slices, self._tables.sides(pool), learning=self._is_learning(pool))
+        if not _is_shared_engine(pod):
+            engine = EngineType(pod.labels[names.ENGINE])
+            if (call := load_call(engine)) is None:
+                raise CorruptStateError(f"an engine of kind {engine} cannot say what it computes")
+            metrics = await self._getting.get(_url(pod, pod.port, call.path))
+            return read_engine_load(engine, call.asked, metrics)
         running = await self._getting.get(_url(pod, pod.port, "/api/ps"))
         return read_ollama(running, await self._getting.get(_url(pod, pod.port, "/api/tags")))
+
+
+_LEARNING = frozenset({Phase.Shifting, Phase.Watching})
+"""Phases in which both sides serve and are compared."""
+
+_CLEARING = frozenset({Stage.ClearingOld, Stage.ClearingNew})
+"""Stages in which one side is to end its answers before the other takes its place."""
 
 
 def _settled(answer: RouterAnswer, table: RouteTable) -> bool:

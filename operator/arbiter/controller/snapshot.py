@@ -9,17 +9,21 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from arbiter.api.localmodel import EngineType
+from arbiter.api.swappolicy import DEFAULT_POLICY
 from arbiter.controller.cache import POOL, models_used
 from arbiter.controller.queue import Subject
 from arbiter.core.manifests import names
-from arbiter.core.snapshot import EngineView, ModelSnapshot, PoolSnapshot, RouterView
+from arbiter.core.snapshot import EngineView, ModelSnapshot, PodPhase, PolicySnapshot, PoolSnapshot, RouterView
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from arbiter.api.localmodel import LocalModel
     from arbiter.api.modelpool import ModelPool
+    from arbiter.api.modelswap import ModelSwap
+    from arbiter.api.swappolicy import SwapPolicySpec
     from arbiter.controller.cache import Cache
+    from arbiter.controller.check_texts import CheckTexts
     from arbiter.controller.jobs import Jobs
     from arbiter.controller.observed import SeenPod
     from arbiter.controller.scrape import Scrape
@@ -30,8 +34,9 @@ if TYPE_CHECKING:
 class Assembly:
     """Everything that snapshots are made of."""
 
-    def __init__(self, cache: Cache, tables: Tables, scrape: Scrape, jobs: Jobs) -> None:
+    def __init__(self, cache: Cache, tables: Tables, scrape: Scrape, jobs: Jobs, checks: CheckTexts) -> None:
         """Take what fills them."""
+        self._checks = checks
         self._cache = cache
         self._tables = tables
         self._scrape = scrape
@@ -55,7 +60,33 @@ class Assembly:
             table=self._tables.of(subject),
             carriers=self._carriers(pods),
             same_claim=self._same_claim(pool),
+            swaps=tuple(self._cache.swaps.by((subject.namespace, subject.name))),
+            policy=self._policy(pool),
+            checks=self._checks.of(pool),
         )
+
+    def strays(self, subject: Subject) -> tuple[ModelSwap, ...]:
+        """The swaps that name a pool that is not there."""
+        return tuple(self._cache.swaps.by((subject.namespace, subject.name)))
+
+    def policy(self, subject: Subject) -> PolicySnapshot | None:
+        """What is known about a SwapPolicy; None when it is gone."""
+        policy = self._cache.policies.get((subject.namespace, subject.name))
+        if policy is None:
+            return None
+        naming = (
+            pool.metadata.name
+            for pool in self._cache.pools.by(subject.namespace)
+            if pool.spec.swap_policy == subject.name
+        )
+        return PolicySnapshot(policy, tuple(sorted(naming)))
+
+    def _policy(self, pool: ModelPool) -> SwapPolicySpec | None:
+        """What rules a pool's swaps; None where the policy that it names is not there."""
+        if pool.spec.swap_policy is None:
+            return DEFAULT_POLICY
+        policy = self._cache.policies.get((pool.metadata.namespace, pool.spec.swap_policy))
+        return None if policy is None else policy.spec
 
     def model(self, subject: Subject, settings: OperatorSettings) -> ModelSnapshot | None:
         """What is known about a LocalModel; None when it is gone."""
@@ -96,7 +127,15 @@ class Assembly:
             ready_endpoints=ready_endpoints,
             loaded=None if answer is None else answer.loaded,
             stored=None if answer is None else dict(answer.stored),
+            idle=self._idle(pods),
         )
+
+    def _idle(self, pods: Iterable[SeenPod]) -> bool | None:
+        """Whether no pod of an engine computes anything; None where one that runs has not said, or cannot."""
+        said = [self._scrape.idle(pod) for pod in pods if pod.view.phase is PodPhase.RUNNING]
+        if False in said:
+            return False
+        return None if None in said else True
 
     def _routers(self, pods: Iterable[SeenPod]) -> tuple[RouterView, ...]:
         return tuple(self._router(pod) for pod in _by_name(pods) if pod.labels.get(names.COMPONENT) == names.ROUTER)
@@ -130,6 +169,7 @@ class Assembly:
             refused=answer.refused,
             read_at=read_at,
             in_flight=dict(answer.in_flight),
+            feed=answer.feed,
         )
 
     def _view(self, pod: SeenPod) -> PodView:

@@ -65,6 +65,8 @@ def everything(cache: Cache, namespaces: Sequence[str]) -> Iterator[Followed]:
     for namespace in namespaces or (None,):
         yield Followed(Selection(kinds.LOCAL_MODELS, namespace), cache.model_seen)
         yield Followed(Selection(kinds.MODEL_POOLS, namespace), cache.pool_seen)
+        yield Followed(Selection(kinds.MODEL_SWAPS, namespace), cache.swap_seen)
+        yield Followed(Selection(kinds.SWAP_POLICIES, namespace), cache.policy_seen)
         yield Followed(Selection(kinds.PODS, namespace, OURS), cache.pod_seen)
         yield Followed(Selection(kinds.ENDPOINT_SLICES, namespace, OURS), cache.slice_seen)
         for resource in CHILDREN:

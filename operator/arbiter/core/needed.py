@@ -26,7 +26,7 @@ from arbiter.errors import CorruptStateError, InvalidInputError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from arbiter.api.modelpool import Task
+    from arbiter.api.modelpool import Task, TaskStatus
     from arbiter.api.pod import LabelRequirement
     from arbiter.core.pool_facts import PoolFacts
     from arbiter.core.revisions import FrozenRevision
@@ -39,6 +39,7 @@ class Purpose(IntEnum):
     PREPARED = 1
     FALLBACK = 2
     PRELOAD = 3
+    RETAINED = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,8 @@ class Needed:
         wishes: what each task that nothing serves should get.
         fallbacks: what stands in for each task, in order.
         preloads: what lies ready.
+        pods: engine pods of each of them.
+        parked: those that are kept as they were frozen, and do not run.
     """
 
     revisions: Mapping[str, FrozenRevision]
@@ -80,6 +83,13 @@ class Needed:
     wishes: Mapping[str, Wish]
     fallbacks: Mapping[str, tuple[Wish, ...]]
     preloads: tuple[Wish, ...]
+    pods: Mapping[str, int] = field(default_factory=dict)
+    parked: frozenset[str] = frozenset()
+
+    @property
+    def running(self) -> Mapping[str, FrozenRevision]:
+        """Those that are to run."""
+        return {revision: frozen for revision, frozen in self.revisions.items() if revision not in self.parked}
 
     @property
     def lost(self) -> frozenset[str]:
@@ -95,6 +105,8 @@ class _Search:
     rendered: dict[str, FrozenRevision | Reason] = field(default_factory=dict)
     revisions: dict[str, FrozenRevision] = field(default_factory=dict)
     purposes: dict[str, Purpose] = field(default_factory=dict)
+    pods: dict[str, int] = field(default_factory=dict)
+    runs: set[str] = field(default_factory=set)
 
     def now(self, model: str) -> FrozenRevision | Reason:
         """The model as it would run now, or why it cannot; found out once."""
@@ -102,7 +114,12 @@ class _Search:
             self.rendered[model] = as_it_would_run(self.facts, model)
         return self.rendered[model]
 
-    def need(self, revision: str, purpose: Purpose, frozen: FrozenRevision | None) -> None:
+    def need(self, revision: str, purpose: Purpose, frozen: FrozenRevision | None, pods: int | None = None) -> None:
+        """Need a revision, with so many engine pods; with all of the pool's if nobody says, and parked with none."""
+        whole = self.facts.pool.spec.replicas
+        self.pods[revision] = max(whole if pods is None else pods, self.pods.get(revision, 0))
+        if pods != 0:
+            self.runs.add(revision)
         known = self.facts.frozen.get(revision, frozen)
         self.purposes[revision] = min(purpose, self.purposes.get(revision, purpose))
         if known is not None:
@@ -127,10 +144,16 @@ class _Search:
 def find_needed(facts: PoolFacts) -> Needed:
     """Decide what the pool needs."""
     search = _Search(facts)
-    for active in facts.active.values():
-        found = None if active.revision in facts.frozen else search.now(active.model)
-        same = None if found is None or isinstance(found, Reason) or found.revision != active.revision else found
-        search.need(active.revision, Purpose.ACTIVE, same)
+    for served, active in facts.active.items():
+        flight = facts.current.get(served)
+        leaves = flight is not None and flight.old.revision == active.revision and not flight.stage.has_old
+        search.need(active.revision, Purpose.ACTIVE, _as_frozen(search, active), 0 if leaves else None)
+    for each in facts.flying:
+        if each.flight is not None:
+            pods = each.flight.pods if each.is_current and each.flight.stage.has_new else 0
+            search.need(each.flight.new.revision, Purpose.PREPARED, _as_frozen(search, each.flight.new), pods)
+    for task in facts.pool.spec.tasks:
+        _retain(search, facts.told.get(task.name))
     tasks = facts.pool.spec.tasks
     wishes = {task.name: _wish_of(search, task) for task in tasks if task.name not in facts.active}
     fallbacks = {task.name: tuple(_stand_in(search, task, model) for model in task.fallback) for task in tasks}
@@ -140,8 +163,33 @@ def find_needed(facts: PoolFacts) -> Needed:
     )
     order = sorted(search.revisions, key=lambda revision: (search.purposes[revision], revision))
     return Needed(
-        {revision: search.revisions[revision] for revision in order}, search.purposes, wishes, fallbacks, preloads
+        {revision: search.revisions[revision] for revision in order},
+        search.purposes,
+        wishes,
+        fallbacks,
+        preloads,
+        search.pods,
+        frozenset(search.revisions) - search.runs,
     )
+
+
+def _as_frozen(search: _Search, serving: Serving) -> FrozenRevision | None:
+    """Give the revision as it was frozen, or as its model would run now if that is the same."""
+    known = search.facts.frozen.get(serving.revision)
+    if known is not None:
+        return known
+    found = search.now(serving.model)
+    return None if isinstance(found, Reason) or found.revision != serving.revision else found
+
+
+def _retain(search: _Search, told: TaskStatus | None) -> None:
+    """Keep what served before: loaded for a while, and on disk for longer."""
+    if told is None or told.previous is None or search.facts.now >= told.previous.warm_until:
+        return
+    revision = told.previous.revision
+    if revision in search.facts.frozen:
+        hot = search.facts.now < told.previous.hot_until
+        search.need(revision, Purpose.RETAINED, None, None if hot else 0)
 
 
 def as_it_would_run(facts: PoolFacts, name: str) -> FrozenRevision | Reason:
@@ -238,22 +286,33 @@ def _fitting(search: _Search, task: Task, name: str, *, asked: bool) -> FrozenRe
     found = search.find(name)
     if isinstance(found, Reason):
         return found
-    model = search.facts.snapshot.models.get(name)
-    facts = ModelFacts(
-        name,
-        found.revision,
-        found.engine,
-        frozenset(found.capabilities) or None,
-        found.context_window,
-        found.memory,
-        license=None if model is None else model.spec.license,
-        deprecated=None if asked or model is None else model.spec.deprecated,
-    )
+    facts = model_facts(search.facts, found, chosen=not asked)
     pool = search.facts.pool.spec
     fit = judge_fit(
         Candidacy(task.name, facts, needs=task.needs or Needs(), placement=pool.placement, capacity=pool.capacity)
     )
     return found if fit.compatible else fit.reason
+
+
+def model_facts(facts: PoolFacts, frozen: FrozenRevision, *, chosen: bool) -> ModelFacts:
+    """Give what is known about a model as it would run.
+
+    Args:
+        facts: of the pool.
+        frozen: how it would run.
+        chosen: Arbiter chose it, so that it must not be deprecated.
+    """
+    model = facts.snapshot.models.get(frozen.model)
+    return ModelFacts(
+        frozen.model,
+        frozen.revision,
+        frozen.engine,
+        frozenset(frozen.capabilities) or None,
+        frozen.context_window,
+        frozen.memory,
+        license=None if model is None else model.spec.license,
+        deprecated=None if not chosen or model is None else model.spec.deprecated,
+    )
 
 
 def _stand_in(search: _Search, task: Task, model: str) -> Wish:

@@ -7,13 +7,14 @@ message.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from arbiter.api.modelpool import Serving
+from arbiter.api.modelswap import Outcome as Ending
 from arbiter.api.reasons import Reason, ReasonCode
 from arbiter.core.engine_health import GOES_ON, STUCK
-from arbiter.core.needed import as_it_would_run
+from arbiter.core.pool_swaps import Swaps, retained
 from arbiter.core.readiness import ailment_of, view_of
 from arbiter.core.revisions import render_shared
 from arbiter.errors import InvalidInputError
@@ -21,10 +22,12 @@ from arbiter.errors import InvalidInputError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from arbiter.api.modelpool import Task
+    from arbiter.api.modelpool import Retained, Task
     from arbiter.core.needed import Needed, Wish
     from arbiter.core.pool_facts import PoolFacts
     from arbiter.core.readiness import Readiness
+    from arbiter.core.swap_flight import Flight
+    from arbiter.core.swap_requests import Requests
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,8 @@ class Outcome:
         served: something takes its requests: what is active, with servers that are up.
         degraded: how it serves otherwise than it was asked to.
         fallbacks: revisions that can stand in, in order.
+        previous: what served before, as long as it is kept.
+        flight: the swap of the task that is in flight; None without one.
     """
 
     task: str
@@ -50,6 +55,8 @@ class Outcome:
     served: bool
     degraded: tuple[Reason, ...] = ()
     fallbacks: tuple[str, ...] = ()
+    previous: Retained | None = None
+    flight: Flight | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +68,14 @@ class Prepared:
         needed: what it needs.
         readiness: of each needed revision.
         moved: revisions of the shared engine with other weights than were resolved.
+        swaps: what was decided about swaps.
     """
 
     facts: PoolFacts
     needed: Needed
     readiness: Mapping[str, Readiness]
     moved: frozenset[str]
+    swaps: Swaps = field(default_factory=Swaps)
 
 
 def decide_task(prepared: Prepared, task: Task) -> Outcome:
@@ -102,20 +111,57 @@ def _prepare(prepared: Prepared, task: Task, wish: Wish) -> Outcome:
 
 
 def _keep(prepared: Prepared, task: Task, active: Serving) -> Outcome:
-    told = prepared.facts.told.get(task.name)
+    facts, swaps = prepared.facts, prepared.swaps
+    promoted = next((each for each in swaps.ended(Ending.Promoted) if each.task == task.name), None)
+    flight = swaps.flights.get(task.name)
+    told, asked = facts.told.get(task.name), swaps.requests.get(task.name)
     before = None if told is None else told.requested
-    requested = task.model if task.model in {None, active.model} else before or active.model
-    ready = prepared.readiness.get(active.revision)
+    requested = before if asked is None else asked.handled
+    previous = None if told is None else told.previous
+    if promoted is not None:
+        # What a person went back from is not kept: whoever wants it again has it proven again.
+        active, previous = promoted.new, retained(facts, promoted) if promoted.analysed else None
+    if previous is not None and (facts.now >= previous.warm_until or previous.revision == active.revision):
+        previous = None
     flaws = tuple(_flaws(prepared, task, active))
     stand_ins = _stand_ins(prepared, task, active)
-    if ready is None and not _answers_somewhere(prepared.facts, active.revision):
-        reason, served = _down(prepared, flaws[0], stand_ins), False
-    elif ready is not None and not ready.up:
-        reason, served = _down(prepared, ready.reason, stand_ins), False
+    problem = _problem(prepared, active, flight, flaws)
+    if problem is not None:
+        reason, served = _down(prepared, problem, stand_ins), False
     else:
-        reports = (*(flaw for flaw in flaws if flaw.code in _TELLS_ALL), *_reports(prepared, task, active), *flaws)
+        reports = (
+            *(flaw for flaw in flaws if flaw.code in _TELLS_ALL),
+            *_reports(prepared, active, flight, asked),
+            *flaws,
+        )
         reason, served = next(iter(reports), _serves(active)), True
-    return Outcome(task.name, active, requested, None, reason, served, flaws, stand_ins)
+    return Outcome(
+        task.name,
+        active,
+        requested,
+        None if flight is None else flight.new,
+        reason,
+        served,
+        flaws,
+        stand_ins,
+        previous,
+        flight,
+    )
+
+
+def _problem(prepared: Prepared, active: Serving, flight: Flight | None, flaws: tuple[Reason, ...]) -> Reason | None:
+    """Say why nobody answers; None if somebody does."""
+    if flight is not None and flight.stage.holds:
+        return flight.reason
+    sides = [active.revision] if flight is None or flight.stage.has_old else []
+    if flight is not None and flight.weight > 0:
+        sides.append(flight.new.revision)
+    ready = [prepared.readiness[side] for side in sides if side in prepared.readiness]
+    if any(each.up for each in ready) or any(
+        side not in prepared.readiness and _answers_somewhere(prepared.facts, side) for side in sides
+    ):
+        return None
+    return next(iter((*(each.reason for each in ready), *flaws)), _serves(active))
 
 
 _TELLS_ALL = frozenset({ReasonCode.FrozenFormLost, ReasonCode.ModelDeleted, ReasonCode.WeightsMoved})
@@ -139,30 +185,15 @@ def _down(prepared: Prepared, reason: Reason, stand_ins: tuple[str, ...]) -> Rea
     return Reason(reason.code, f"{reason.message}; the fallback {model} answers meanwhile")
 
 
-def _reports(prepared: Prepared, task: Task, active: Serving) -> Iterator[Reason]:
-    """Say what is asked for, or would run now, and is left as it is."""
+def _reports(prepared: Prepared, active: Serving, flight: Flight | None, asked: Requests | None) -> Iterator[Reason]:
+    """Say what comes, or why something that is asked for does not."""
     facts = prepared.facts
-    if task.model is not None and task.model != active.model:
-        found = as_it_would_run(facts, task.model)
-        problem = f"; {found.message}" if isinstance(found, Reason) else ""
-        yield Reason(
-            ReasonCode.SwapRequested,
-            f"{task.model} is requested, not yet swapped: {active.model} serves on{problem}",
-        )
-        return
-    now = as_it_would_run(facts, active.model)
-    if isinstance(now, Reason):
-        return
-    before = facts.frozen.get(active.revision)
-    if now.revision != active.revision:
-        moved = before is not None and before.digest != now.digest
-        what = "its source holds other weights by now" if moved else "its image or settings are others by now"
-        yield Reason(
-            ReasonCode.NewRevision,
-            f"{active.model} would run as revision {now.revision} if it were started now, because {what}; revision "
-            f"{active.revision} serves on",
-        )
-    elif now.shared and _shared_would_differ(facts):
+    if asked is not None and asked.report is not None:
+        yield asked.report
+    if flight is not None:
+        yield flight.progress
+    frozen = facts.frozen.get(active.revision)
+    if frozen is not None and frozen.shared and _shared_would_differ(facts):
         yield Reason(
             ReasonCode.NewRevision,
             "the engine that the pool's Ollama models share would run otherwise if it were started now, because its "

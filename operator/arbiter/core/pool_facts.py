@@ -14,6 +14,7 @@ from arbiter.api.modelpool import Serving
 from arbiter.core.actions import ObjectKey
 from arbiter.core.manifests import names
 from arbiter.core.manifests.drift import says, stamped
+from arbiter.core.pool_flights import flying
 from arbiter.core.revisions import FrozenRevision, FrozenShared
 from arbiter.core.traffic import Side
 from arbiter.errors import CorruptStateError
@@ -24,8 +25,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from arbiter.api.modelpool import ModelPool, TaskStatus
+    from arbiter.core.pool_flights import Flying
     from arbiter.core.routes import Task as RoutedTask
     from arbiter.core.snapshot import PoolSnapshot, RouterView, Standing
+    from arbiter.core.swap_flight import Flight
 
 
 @dataclass(frozen=True)
@@ -146,6 +149,16 @@ class PoolFacts:
         if revision is None or revision not in self.frozen:
             return None
         return Serving(model=self.frozen[revision].model, revision=revision)
+
+    @cached_property
+    def flying(self) -> tuple[Flying, ...]:
+        """The swaps that have not ended, the oldest first."""
+        return flying(self.snapshot.swaps)
+
+    @cached_property
+    def current(self) -> Mapping[str, Flight]:
+        """The swap that has begun, by task."""
+        return {each.flight.task: each.flight for each in self.flying if each.flight is not None and each.is_current}
 
     @cached_property
     def routers(self) -> tuple[RouterView, ...]:

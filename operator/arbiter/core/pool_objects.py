@@ -40,13 +40,13 @@ def frozen_forms(facts: PoolFacts, needed: Needed) -> Iterator[dict[str, Any]]:
 
 def engines(facts: PoolFacts, needed: Needed) -> Iterator[dict[str, Any]]:
     """Give the Services and Deployments of all needed engines, and before them what keeps others out."""
-    own = any(frozen.pod or frozen.shared for frozen in needed.revisions.values())
+    own = any(frozen.pod or frozen.shared for frozen in needed.running.values())
     if own or any(_is_engine(standing) for standing in facts.ours.values()):
         yield access.engines_policy(facts.pool, facts.snapshot.settings.namespace)
-    for frozen in needed.revisions.values():
+    for revision, frozen in needed.running.items():
         if frozen.pod:
             yield engine_service(facts.pool, frozen)
-            yield engine_deployment(facts.pool, frozen)
+            yield engine_deployment(facts.pool, frozen, needed.pods.get(revision, facts.pool.spec.replicas))
     shared = _shared(facts, needed)
     if shared is not None:
         yield shared_service(facts.pool, shared)

@@ -14,10 +14,14 @@ from typing import TYPE_CHECKING, Any, Final
 from arbiter.api.amounts import Quantity
 from arbiter.api.meta import Condition, ConditionStatus
 from arbiter.api.modelpool import ModelPoolStatus, PoolSummary, Residence, Resident, TaskStatus
+from arbiter.api.modelswap import Outcome as Ending
+from arbiter.api.modelswap import Phase
 from arbiter.api.reasons import ConditionType, Reason, ReasonCode
+from arbiter.api.swappolicy import Strategy
 from arbiter.core.engine_health import STUCK, Asked, explain
 from arbiter.core.manifests import names
 from arbiter.core.manifests.amounts import whole_mebibytes
+from arbiter.core.pool_swaps import rejections
 from arbiter.core.readiness import view_of
 from arbiter.core.route_plan import obeyed
 from arbiter.core.runners import runners
@@ -80,7 +84,7 @@ def has_lasted(conditions: Sequence[Condition], now: datetime) -> bool:
 def pool_status(decided: Decided) -> ModelPoolStatus:
     """Give the pool's whole status."""
     facts = decided.facts
-    pool, before = facts.pool, facts.pool.status
+    pool = facts.pool
     active = [outcome.active for outcome in decided.outcomes if outcome.active is not None]
     routed = pool.spec.router.replicas > 0 and facts.stranger("Service", facts.name) is None
     engines = {
@@ -93,7 +97,7 @@ def pool_status(decided: Decided) -> ModelPoolStatus:
         conditions=_conditions(decided),
         tasks=tuple(_task(outcome) for outcome in decided.outcomes),
         residents=tuple(_residents(decided)),
-        rejected=before.rejected,
+        rejected=rejections(facts, decided.prepared.swaps),
         summary=_summary(decided),
         endpoint=f"http://{facts.name}.{facts.namespace}.svc.{facts.snapshot.settings.cluster_domain}"
         if routed
@@ -166,8 +170,11 @@ def _was_ready_with(decided: Decided) -> bool:
     ready = find_condition(facts.pool.status.conditions, ConditionType.Ready)
     if ready is None or ready.status is not ConditionStatus.TRUE:
         return False
+    # Requests were on whoever has just been promoted before.
+    promoted = {flight.task for flight in decided.prepared.swaps.ended(Ending.Promoted)}
     return all(
-        (told := facts.told.get(outcome.task)) is not None and told.active == outcome.active
+        outcome.task in promoted
+        or ((told := facts.told.get(outcome.task)) is not None and told.active == outcome.active)
         for outcome in decided.outcomes
     )
 
@@ -188,6 +195,8 @@ def _conditions(decided: Decided) -> tuple[Condition, ...]:
     abnormal = {
         ConditionType.Degraded: _degraded(decided),
         ConditionType.Stalled: problem if stuck else None,
+        ConditionType.SwapProgressing: _progressing(decided),
+        ConditionType.UnsafeIsolation: _isolation(decided),
         ConditionType.Reconciling: None if stuck or facts.pool.spec.suspend else _reconciling(decided, problem),
     }
     for type_, reason in abnormal.items():
@@ -217,12 +226,43 @@ def _reconciling(decided: Decided, problem: Reason | None) -> Reason | None:
         return None
     if not facts.routers_rolled_out:
         return Reason(ReasonCode.RoutersStarting, "routers are being put into their newest form")
-    if not obeyed(facts, decided.table):
+    if not obeyed(facts, decided.table) and _is_new(facts):
         return Reason(ReasonCode.RoutersBehind, "not all routers obey the newest routes yet")
     return None
 
 
+def _is_new(facts: PoolFacts) -> bool:
+    """Whether the newest spec has not been in place yet. Weights that change later are a swap's, and nobody waits."""
+    status = facts.pool.status
+    reconciling = find_condition(status.conditions, ConditionType.Reconciling)
+    return status.observed_generation != facts.pool.metadata.generation or reconciling is not None
+
+
 _ROUTERS: Final = frozenset({ReasonCode.RoutersStarting, ReasonCode.RoutersBehind, ReasonCode.NameTaken})
+
+
+def _progressing(decided: Decided) -> Reason | None:
+    """Say which swap is in flight; of several the first, with the names of the others."""
+    flights = [each.flight for each in decided.outcomes if each.flight is not None]
+    if not flights:
+        return None
+    first = flights[0]
+    others = "".join(f"; {each.name} is {each.phase}" for each in flights[1:])
+    told = f"{first.name} is {first.phase}: {first.progress.message}{others}"
+    return Reason(first.progress.code, told[:_LONGEST])
+
+
+def _isolation(decided: Decided) -> Reason | None:
+    """Say which swap has both its sides in one engine, so that one may slow the other down."""
+    revisions = decided.prepared.needed.revisions
+    for each in decided.outcomes:
+        flight = each.flight
+        if flight is None or flight.phase is Phase.Waiting or flight.strategy is not Strategy.SideBySide:
+            continue
+        if all(side.revision in revisions and revisions[side.revision].shared for side in (flight.old, flight.new)):
+            told = f"{flight.old.model} and {flight.new.model} share one engine while {flight.name} compares them"
+            return Reason(ReasonCode.SharedEngine, told)
+    return None
 
 
 def _degraded(decided: Decided) -> Reason | None:
@@ -249,10 +289,20 @@ def _task(outcome: Outcome) -> TaskStatus:
         name=outcome.task,
         active=outcome.active,
         requested=outcome.requested,
+        previous=outcome.previous,
         candidate=outcome.candidate,
+        weights=_weights(outcome),
+        swap=None if outcome.flight is None else outcome.flight.name,
         reason=outcome.reason.code.value,
         message=outcome.reason.message[:_LONGEST],
     )
+
+
+def _weights(outcome: Outcome) -> str | None:
+    flight = outcome.flight
+    if flight is None:
+        return None
+    return f"{100 - flight.weight}/{flight.weight} ({flight.phase.value.lower()})"
 
 
 def _residents(decided: Decided) -> Iterator[Resident]:
@@ -264,15 +314,15 @@ def _residents(decided: Decided) -> Iterator[Resident]:
     for revision, frozen in sorted({**facts.frozen, **decided.prepared.needed.revisions}.items()):
         if frozen.elsewhere:
             continue
-        needed = revision in decided.prepared.needed.revisions
+        needed = revision in decided.prepared.needed.running
         if frozen.shared:
             loaded = alike.holds(revision)
             stored = frozen.served in (shared.stored or {})
             state = _shared_state(loaded=loaded, stored=stored, needed=needed)
             memory = max((held[name] for name in alike.same(revision) & held.keys()), default=None)
         else:
-            ready = view_of(facts, frozen.engine_name(facts.name)).ready_endpoints > 0
-            state = (Residence.Loaded if ready else Residence.Loading) if needed else Residence.Unloading
+            view = view_of(facts, frozen.engine_name(facts.name))
+            state = _own_state(view, needed=needed, parked=revision in decided.prepared.needed.parked)
             memory = frozen.memory
         if state is None:
             continue
@@ -294,6 +344,13 @@ def _shared_state(*, loaded: bool, stored: bool, needed: bool) -> Residence | No
     return Residence.Cached if stored else None
 
 
+def _own_state(view: EngineView, *, needed: bool, parked: bool) -> Residence | None:
+    if needed:
+        return Residence.Loaded if view.ready_endpoints else Residence.Loading
+    # What is only kept on record holds nothing once its engine has gone.
+    return Residence.Unloading if view.pods or not parked else None
+
+
 def _used_at(facts: PoolFacts, revision: str, before: datetime | None) -> datetime | None:
     if not facts.in_flight(revision) or (before is not None and facts.now < before + _USED_STEP):
         return before
@@ -307,6 +364,7 @@ def _summary(decided: Decided) -> PoolSummary:
     return PoolSummary(
         serving=", ".join(serving)[:_LONGEST] or None,
         coming=", ".join(coming)[:_LONGEST] or None,
+        progress=", ".join(filter(None, map(_weights, decided.outcomes)))[:_LONGEST] or None,
         why=None if reason is None else reason.message[:_LONGEST],
     )
 

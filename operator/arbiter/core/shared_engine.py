@@ -83,7 +83,7 @@ def ask_shared_engine(facts: PoolFacts, needed: Needed, proved: frozenset[str]) 
         needed: what it needs.
         proved: revisions that have answered once.
     """
-    frozen = [each for each in needed.revisions.values() if each.shared]
+    frozen = [each for each in needed.running.values() if each.shared]
     if not frozen:
         return SharedEngine()
     view = view_of(facts, names.shared_engine_name(facts.name))

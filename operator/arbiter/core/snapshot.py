@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from arbiter.api.swappolicy import DEFAULT_POLICY
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
@@ -17,8 +19,11 @@ if TYPE_CHECKING:
 
     from arbiter.api.localmodel import LocalModel
     from arbiter.api.modelpool import ModelPool
+    from arbiter.api.modelswap import ModelSwap
+    from arbiter.api.swappolicy import SwapPolicy, SwapPolicySpec
     from arbiter.core.actions import ObjectKey
     from arbiter.core.facts import NodeFacts
+    from arbiter.core.feed import Feed
     from arbiter.core.routes import RouteTable
     from arbiter.engines.runnable import EngineSettings
 
@@ -76,6 +81,7 @@ class PodView:
         evicted: the kubelet or the scheduler threw it out, in their words; empty otherwise.
         fetched: bytes that its init container has downloaded; None when it does not download or did not say.
         fetching: bytes in all, the same.
+        uid: of this very pod.
     """
 
     name: str
@@ -96,6 +102,7 @@ class PodView:
     evicted: str = ""
     fetched: int | None = None
     fetching: int | None = None
+    uid: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +130,8 @@ class EngineView:
         ready_endpoints: addresses that its Service sends requests to.
         loaded: what a shared engine holds in memory; None when it is not shared or was not asked yet.
         stored: what it has on disk, by the name that it knows it by, with the digest; None the same.
+        idle: no pod computes anything, as they say themselves; None where one cannot say, or is not asked because
+            nobody waits for that.
     """
 
     name: str
@@ -130,6 +139,7 @@ class EngineView:
     ready_endpoints: int = 0
     loaded: tuple[LoadedModel, ...] | None = None
     stored: Mapping[str, str] | None = None
+    idle: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +155,7 @@ class RouterView:
         refused: why it refused the newest table; empty when it did not.
         read_at: when that was read; None when it could not be.
         in_flight: requests that it is serving, by revision; None the same.
+        feed: what it has counted; None the same, and while no swap of the pool moves requests.
     """
 
     pod: PodView
@@ -155,6 +166,7 @@ class RouterView:
     refused: str = ""
     read_at: datetime | None = None
     in_flight: Mapping[str, int] | None = None
+    feed: Feed | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +235,19 @@ class ModelSnapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class PolicySnapshot:
+    """What is known about one SwapPolicy.
+
+    Attributes:
+        policy: the object.
+        pools: the pools that name it, by name.
+    """
+
+    policy: SwapPolicy
+    pools: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class PoolSnapshot:
     """What is known about one ModelPool.
 
@@ -238,6 +263,10 @@ class PoolSnapshot:
         settings: of the operator.
         carriers: the pods of Jobs that carry models into its shared engine, by the name of the Job.
         same_claim: other pools of its namespace that keep their models in the same claim.
+        swaps: the ModelSwaps that name the pool, those that have ended included.
+        policy: that rules its swaps; None where the one that it names is not there.
+        checks: the text of `checks.yaml` in each ConfigMap that a task names; None for one that has no such text. What
+            has not been read yet is not in it.
     """
 
     pool: ModelPool
@@ -251,3 +280,6 @@ class PoolSnapshot:
     table: RouteTable | None = None
     carriers: Mapping[str, tuple[PodView, ...]] = field(default_factory=dict)
     same_claim: tuple[str, ...] = ()
+    swaps: tuple[ModelSwap, ...] = ()
+    policy: SwapPolicySpec | None = DEFAULT_POLICY
+    checks: Mapping[str, str | None] = field(default_factory=dict)

@@ -45,6 +45,8 @@ def advance(flight: Flight, seen: SwapSeen, now: datetime) -> Flight:
 
 def _turned(flight: Flight, seen: SwapSeen, now: datetime) -> Flight:
     """Begin the way back at once: whoever is found worse gets no request more than it takes to tell the routers."""
+    if seen.task_gone:
+        return flight
     first = swap_replace.turns_back if flight.strategy is Strategy.OneAtATime else swap_return.gives_back
     stranded = None if flight.strategy is Strategy.OneAtATime else swap_return.is_stranded(flight, seen, now)
     return stranded or first(flight, seen, now) or flight
@@ -71,6 +73,7 @@ _PREPARING: Final[tuple[Question, ...]] = (
     swap_begin.fails_to_come_up,
     swap_begin.fails_its_checks,
     swap_begin.comes_up,
+    swap_begin.is_warm,
     swap_begin.is_checked,
     swap_commands.is_paused,
     swap_commands.waits_for_window,
@@ -110,6 +113,7 @@ _SIDE_BY_SIDE: Final[Mapping[Phase, tuple[Question, ...]]] = {
         swap_shift.is_promoted,
     ),
     Phase.RollingBack: (
+        swap_return.is_moot,
         swap_return.is_stranded,
         swap_return.gives_back,
         swap_shift.is_obeyed,
@@ -142,6 +146,7 @@ _IN_PLACE: Final[Mapping[Phase, tuple[Question, ...]]] = {
         swap_shift.is_promoted,
     ),
     Phase.RollingBack: (
+        swap_return.is_moot,
         swap_replace.turns_back,
         swap_shift.is_obeyed,
         swap_replace.clears_the_new,

@@ -14,6 +14,7 @@ from arbiter.core.analysis_settings import AnalysisSettings, MetricName
 from arbiter.core.blocks import BlockRules, Cursor, next_block
 from arbiter.core.evidence import Evidence
 from arbiter.core.judgement import judge
+from arbiter.core.score_evidence import ScoreEvidence
 from arbiter.core.stored import Stored, to_json
 from arbiter.core.traffic import Side
 from arbiter.errors import CorruptStateError
@@ -117,6 +118,11 @@ class Learnt:
     def score(self, pairs: Iterable[tuple[float, float]]) -> Learnt:
         """Take in scores of answers to the same prompts, the new side's first."""
         return replace(self, evidence=self.evidence.score(pairs, self.settings))
+
+    @property
+    def scores(self) -> int:
+        """How many pairs of scores were taken in."""
+        return sum(metric.gate.n for metric in self.evidence.metrics if isinstance(metric, ScoreEvidence))
 
     def next_step(self) -> Learnt:
         """Begin the next step: fresh tests beside those over the whole swap."""

@@ -35,7 +35,7 @@ def is_delayed(flight: Flight, seen: SwapSeen, _now: datetime) -> Flight | None:
     """Wait for what stands in the way of beginning."""
     if seen.delayed is None:
         return None
-    return flight.waits(seen.delayed.reason, f"{flight.new.model} is prepared", seen.delayed.changes_at)
+    return flight.waits(seen.delayed.reason, f"{flight.new_name} is prepared", seen.delayed.changes_at)
 
 
 def begins(flight: Flight, seen: SwapSeen, now: datetime) -> Flight:
@@ -61,7 +61,14 @@ def comes_up(flight: Flight, seen: SwapSeen, _now: datetime) -> Flight | None:
     if flight.strategy is Strategy.OneAtATime or seen.new.has(flight.pods):
         return None
     reason = too_few_pods(flight, seen, flight.pods) if seen.new.serves else seen.new.reason
-    return flight.waits(reason, f"{flight.new.model} is checked")
+    return flight.waits(reason, f"{flight.new_name} is checked")
+
+
+def is_warm(flight: Flight, seen: SwapSeen, now: datetime) -> Flight | None:
+    """Wait for the first completions; a side that does not give them in time is refused."""
+    if seen.warming is None or flight.strategy is Strategy.OneAtATime or not flight.analysed:
+        return None
+    return _in_time(flight, seen.warming, "the task's checks are asked", now)
 
 
 def fails_its_checks(flight: Flight, seen: SwapSeen, now: datetime) -> Flight | None:
@@ -75,18 +82,14 @@ def is_checked(flight: Flight, seen: SwapSeen, now: datetime) -> Flight | None:
     """Wait for the checks; a side that does not answer them in time is refused."""
     if seen.checks is None or seen.checks.done or not flight.analysed:
         return None
-    deadline = flight.history[-1].at + timedelta(seconds=flight.policy.warm_up.deadline.seconds)
-    if now >= deadline and flight.strategy is Strategy.SideBySide and seen.new.serves:
-        told = f"the checks did not end within {flight.policy.warm_up.deadline}: {seen.checks.told}"
-        return flight.moved(Event.REFUSED, Reason(ReasonCode.ChecksTooSlow, told), now)
-    return flight.waits(Reason(ReasonCode.ChecksRunning, seen.checks.told), "the checks end")
+    return _in_time(flight, Reason(ReasonCode.ChecksRunning, seen.checks.told), "the checks end", now)
 
 
 def is_prepared(flight: Flight, seen: SwapSeen, now: datetime) -> Flight:
     """Give the new side its first requests, or hold them while it takes the old one's place."""
     told = f"; {seen.checks.told}" if seen.checks is not None and flight.analysed else ""
     if flight.strategy is Strategy.OneAtATime:
-        held = f"requests for {flight.task} are held while {flight.new.model} takes the place of {flight.old.model}"
+        held = f"requests for {flight.task} are held while {flight.new_name} takes the place of {flight.old_name}"
         reason = Reason(ReasonCode.RequestsHeld, f"{held}{told}")
         return flight.staged(Stage.ClearingOld).moved(Event.PREPARED, reason, now)
     if moves_at_once(flight, seen):
@@ -95,15 +98,28 @@ def is_prepared(flight: Flight, seen: SwapSeen, now: datetime) -> Flight:
         weight, step = (100, len(flight.steps)) if enough else (flight.steps[0].weight, 1)
     else:
         weight, step = flight.steps[0].weight, 1
-    return replace(flight, step=step).weighted(weight).moved(Event.PREPARED, weight_set(flight, weight, told), now)
+    fresh = replace(flight, step=step, held_since=None)
+    return fresh.weighted(weight).moved(Event.PREPARED, weight_set(flight, weight, told), now)
+
+
+def _in_time(flight: Flight, reason: Reason, action: str, now: datetime) -> Flight:
+    """Wait for what the new side is asked, up to the policy's deadline for all of it."""
+    since = flight.held_since or now.replace(microsecond=0)
+    deadline = since + timedelta(seconds=flight.policy.warm_up.deadline.seconds)
+    if now < deadline:
+        return replace(flight, held_since=since).waits(reason, action, deadline)
+    told = (
+        f"what {flight.new_name} is asked first did not end within {flight.policy.warm_up.deadline}: {reason.message}"
+    )
+    return flight.moved(Event.REFUSED, Reason(ReasonCode.ChecksTooSlow, told), now)
 
 
 def weight_set(flight: Flight, weight: int, more: str = "") -> Reason:
     """Say how many requests the new side gets."""
-    return Reason(ReasonCode.WeightSet, f"{flight.new.model} gets {weight} % of new requests for {flight.task}{more}")
+    return Reason(ReasonCode.WeightSet, f"{flight.new_name} gets {weight} % of new requests for {flight.task}{more}")
 
 
 def too_few_pods(flight: Flight, seen: SwapSeen, wanted: int) -> Reason:
     """Say that the new side has fewer engine pods than its share of requests needs."""
-    told = f"{seen.new.ready} of {wanted} engine pods of {flight.new.model} are ready: {seen.new.reason.message}"
+    told = f"{seen.new.ready} of {wanted} engine pods of {flight.new_name} are ready: {seen.new.reason.message}"
     return Reason(ReasonCode.WaitingForPods, told)

@@ -33,7 +33,7 @@ def is_aborted(flight: Flight, seen: SwapSeen, now: datetime) -> Flight | None:
     """Abort when told to."""
     if seen.intent is not Intent.Abort:
         return None
-    told = f"told to abort: {flight.old.model} serves {flight.task} as before"
+    told = f"told to abort: {flight.old_name} serves {flight.task} as before"
     return flight.moved(Event.ABORTED, Reason(ReasonCode.Aborted, told), now)
 
 
@@ -46,7 +46,7 @@ def is_paused(flight: Flight, seen: SwapSeen, _now: datetime) -> Flight | None:
     """Stay when told to."""
     if seen.intent is not Intent.Pause:
         return None
-    where = f"{flight.new.model} keeps {flight.weight} % of requests" if flight.weight else "no request has moved"
+    where = f"{flight.new_name} keeps {flight.weight} % of requests" if flight.weight else "no request has moved"
     return flight.waits(Reason(ReasonCode.Paused, f"told to pause: {where}"), "it goes on once its intent is Run")
 
 
@@ -54,7 +54,7 @@ def waits_for_window(flight: Flight, seen: SwapSeen, _now: datetime) -> Flight |
     """Wait until weights may rise. A person who says Promote does not wait, and neither does who goes back."""
     if seen.window.open or moves_at_once(flight, seen):
         return None
-    action = "weights rise" if flight.moves_requests else f"the swap to {flight.new.model} goes on"
+    action = "weights rise" if flight.moves_requests else f"the swap to {flight.new_name} goes on"
     return flight.waits(seen.window.reason, action, seen.window.changes_at)
 
 
@@ -65,4 +65,4 @@ def moves_at_once(flight: Flight, seen: SwapSeen) -> bool:
 
 def promoted(flight: Flight) -> Reason:
     """Say that the new side serves for good."""
-    return Reason(ReasonCode.Promoted, f"{flight.new.model} serves {flight.task} in place of {flight.old.model}")
+    return Reason(ReasonCode.Promoted, f"{flight.new_name} serves {flight.task} in place of {flight.old_name}")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from arbiter.api.modelpool import Serving
     from arbiter.api.swappolicy import Strategy, SwapPolicySpec
+    from arbiter.core.check_pairs import Pairs
     from arbiter.core.rollout import Step
     from arbiter.core.swap_analysis import Learnt
 
@@ -74,6 +75,7 @@ class Flight:
         held_since: since when they do; None while they do not yet.
         pods: engine pods that the new side is to have.
         learnt: what the routers' counts have shown; None before requests move, and for what is not analysed.
+        pairs: how both sides did at the task's checks; None without any.
         started_at: when it began; None before.
         next: what happens next; None once it has ended.
         history: the phases so far.
@@ -97,6 +99,7 @@ class Flight:
     held_since: datetime | None = None
     pods: int = 0
     learnt: Learnt | None = None
+    pairs: Pairs | None = None
     started_at: datetime | None = None
     next: Next | None = None
     history: tuple[Begun, ...] = ()
@@ -115,6 +118,29 @@ class Flight:
     def steps(self) -> tuple[Step, ...]:
         """The steps of its rollout."""
         return rollout.steps_of(self.policy.rollout)
+
+    @property
+    def old_name(self) -> str:
+        """What people call the old side: its model, and its revision as well where both sides are of one model."""
+        return self.old.model if self.old.model != self.new.model else f"revision {self.old.revision}"
+
+    @property
+    def new_name(self) -> str:
+        """The same of the new side."""
+        return self.new.model if self.old.model != self.new.model else f"revision {self.new.revision}"
+
+    @property
+    def progress(self) -> Reason:
+        """Say how far it is, in words that change with its steps alone; what the evidence shows is on the ModelSwap."""
+        if self.reason.code is ReasonCode.ChecksRunning:
+            told = f"the checks of {self.task} are asked of both models; see ModelSwap {self.name}"
+            return Reason(ReasonCode.ChecksRunning, told)
+        if not self.moves_requests or self.stage is not Stage.Shared or self.phase is Phase.RollingBack:
+            return self.reason
+        code = ReasonCode.BaselineWatched if self.phase is Phase.Watching else ReasonCode.StepHeld
+        step = f", step {self.step} of {len(self.steps)}" if self.phase is Phase.Shifting else ", watched"
+        told = f"{self.new_name} gets {self.weight} % of new requests for {self.task}{step}; see ModelSwap {self.name}"
+        return Reason(code, told)
 
     def moved(self, event: Event, reason: Reason, now: datetime) -> Flight:
         """Go where an event leads.

@@ -27,6 +27,8 @@ from arbiter.api.modelswap import (
 )
 from arbiter.api.reasons import ConditionType, Reason, ReasonCode
 from arbiter.api.swappolicy import Strategy
+from arbiter.core.analysis_settings import MetricName
+from arbiter.core.check_pairs import Pairs
 from arbiter.core.status import with_abnormality, with_condition
 from arbiter.core.swap_analysis import Learnt
 from arbiter.core.swap_flight import Begun, Flight, Next
@@ -68,7 +70,7 @@ def read_flight(swap: ModelSwap) -> Flight | None:
         CorruptStateError: it does not read back.
     """
     status, where = swap.status, f"ModelSwap {swap.metadata.name}"
-    if status.phase is None:
+    if status.phase is None or (status.phase is Phase.Waiting and status.policy is None):
         return None
     if status.policy is None or status.from_ is None or status.to is None:
         raise CorruptStateError(f"{where}: status has a phase and not both sides with their policy")
@@ -94,6 +96,7 @@ def read_flight(swap: ModelSwap) -> Flight | None:
         held_since=weights.since,
         pods=status.to.replicas or 0,
         learnt=None if status.evidence is None else Learnt.from_text(status.evidence, status.policy),
+        pairs=None if status.scores is None else Pairs.from_text(status.scores),
         started_at=status.started_at,
         next=None if status.next is None else Next(status.next.action, status.next.at),
         history=tuple(
@@ -110,13 +113,13 @@ class Shown:
         old: the old side.
         new: the new side.
         judgement: of what was learnt; None before there is any.
-        checks: how both sides answered the task's checks.
+        checks: how both sides answered the task's checks; None leaves what was shown before.
     """
 
     old: SideNow = SideNow()
     new: SideNow = SideNow()
     judgement: Judgement | None = None
-    checks: tuple[CheckStatus, ...] = ()
+    checks: tuple[CheckStatus, ...] | None = None
 
 
 def swap_status(flight: Flight, swap: ModelSwap, shown: Shown, now: datetime) -> ModelSwapStatus:
@@ -151,13 +154,26 @@ def swap_status(flight: Flight, swap: ModelSwap, shown: Shown, now: datetime) ->
         else None,
         progress=_progress(flight),
         next=None if flight.next is None else NextAction(action=flight.next.action[:_LONGEST], at=flight.next.at),
-        metrics=_metrics(judgement) if judgement is not None else before.metrics,
-        checks=shown.checks,
+        metrics=before.metrics if judgement is None else _metrics(judgement, flight.policy.analysis.block_length),
+        checks=before.checks if shown.checks is None else shown.checks,
+        scores=None if flight.pairs is None or flight.ended else flight.pairs.to_text(),
         evidence=None if flight.learnt is None or flight.ended else flight.learnt.to_text(),
         history=_history(flight),
         started_at=flight.started_at,
         ended_at=flight.history[-1].at if flight.ended else None,
         elapsed=_elapsed(flight),
+    )
+
+
+def unknown_status(swap: ModelSwap, problem: Reason, now: datetime) -> ModelSwapStatus:
+    """Give the status of a swap of which it cannot be said yet what it is about."""
+    generation = swap.metadata.generation
+    return ModelSwapStatus(
+        observed_generation=generation,
+        conditions=_set(swap, ConditionStatus.FALSE, problem, now),
+        phase=Phase.Waiting,
+        reason=problem.code.value,
+        message=problem.message[:_LONGEST],
     )
 
 
@@ -189,14 +205,29 @@ def _progress(flight: Flight) -> str | None:
     return f"{flight.weight}%"
 
 
-def _metrics(judgement: Judgement) -> tuple[MetricStatus, ...]:
+def _metrics(judgement: Judgement, block: Duration) -> tuple[MetricStatus, ...]:
     gaps = judgement.evidence.gaps
-    return tuple(_metric(report, gaps) for report in judgement.metrics)
+    return tuple(_metric(report, gaps, block.seconds) for report in judgement.metrics)
 
 
-def _metric(report: MetricReport, gaps: int) -> MetricStatus:
+def _missing(report: MetricReport, block_s: float) -> str:
+    """Say what a gate probably still needs, and how long that takes at the rate of the blocks so far."""
+    if not report.missing or not report.n_new:
+        return ""
+    if report.name is MetricName.QUALITY:
+        return f"about {report.missing} more checks of both sides decide it"
+    seconds = report.missing / report.n_new * report.blocks * block_s
+    return f"about {report.missing} more requests of the new side decide it, {_roughly(seconds)} at this rate"
+
+
+def _roughly(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
+
+
+def _metric(report: MetricReport, gaps: int, block_s: float) -> MetricStatus:
     low, high = report.interval
-    missing = "" if not report.missing else f"about {report.missing} more requests of the new side decide it"
     return MetricStatus(
         name=report.name.value,
         old=SideFigure(count=report.n_old, value=report.old),
@@ -208,7 +239,7 @@ def _metric(report: MetricReport, gaps: int) -> MetricStatus:
         blocks=report.blocks,
         gaps=gaps,
         verdict=report.verdict,
-        message=missing or None,
+        message=_missing(report, block_s) or None,
     )
 
 
@@ -245,17 +276,21 @@ def _spelled(length: timedelta) -> str:
 
 def _conditions(flight: Flight, swap: ModelSwap, now: datetime) -> tuple[Condition, ...]:
     """Ready once it has ended; Stalled where only a person moves it on."""
-    generation = swap.metadata.generation
     ready = ConditionStatus.TRUE if flight.ended else ConditionStatus.FALSE
+    return _set(swap, ready, flight.reason, now)
+
+
+def _set(swap: ModelSwap, ready: ConditionStatus, reason: Reason, now: datetime) -> tuple[Condition, ...]:
+    generation = swap.metadata.generation
     conditions = with_condition(
         swap.status.conditions,
         type=ConditionType.Ready,
         status=ready,
-        reason=flight.reason,
+        reason=reason,
         generation=generation,
         now=now,
     )
-    stuck = flight.reason if flight.reason.code in _NEED_A_PERSON and not flight.ended else None
+    stuck = reason if reason.code in _NEED_A_PERSON and ready is ConditionStatus.FALSE else None
     return with_abnormality(conditions, type=ConditionType.Stalled, reason=stuck, generation=generation, now=now)
 
 

@@ -31,11 +31,11 @@ def clears_the_old(flight: Flight, seen: SwapSeen, now: datetime) -> Flight | No
         return None
     deadline = _longest_hold(flight, now)
     if seen.old.idle is not True and now < deadline:
-        told = f"{flight.old.model} ends the answers that it is giving; new requests for {flight.task} are held"
-        return flight.waits(Reason(ReasonCode.RequestsHeld, told), f"{flight.old.model} makes room", deadline)
-    told = f"{flight.old.model} goes, and {flight.new.model} takes its place; requests for {flight.task} are held"
+        told = f"{flight.old_name} ends the answers that it is giving; new requests for {flight.task} are held"
+        return flight.waits(Reason(ReasonCode.RequestsHeld, told), f"{flight.old_name} makes room", deadline)
+    told = f"{flight.old_name} goes, and {flight.new_name} takes its place; requests for {flight.task} are held"
     staged = replace(flight.staged(Stage.NewComes), pods=seen.replicas)
-    return staged.waits(Reason(ReasonCode.RequestsHeld, told), f"{flight.new.model} comes up")
+    return staged.waits(Reason(ReasonCode.RequestsHeld, told), f"{flight.new_name} comes up")
 
 
 def lets_the_new_come(flight: Flight, seen: SwapSeen, _now: datetime) -> Flight | None:
@@ -43,7 +43,7 @@ def lets_the_new_come(flight: Flight, seen: SwapSeen, _now: datetime) -> Flight 
     if flight.stage is not Stage.NewComes:
         return None
     if not seen.new.serves:
-        return flight.waits(seen.new.reason, f"{flight.new.model} is checked")
+        return flight.waits(seen.new.reason, f"{flight.new_name} is checked")
     if seen.checks is not None and not seen.checks.done and flight.analysed:
         return flight.waits(Reason(ReasonCode.ChecksRunning, seen.checks.told), "the checks end")
     return flight.staged(Stage.NewAlone).waits(weight_set(flight, 100), "it is watched once every router obeys")
@@ -53,7 +53,7 @@ def serves_alone(flight: Flight, seen: SwapSeen, now: datetime) -> Flight:
     """Watch the new side, with nothing to compare it with; or end, where nobody wants to wait."""
     if moves_at_once(flight, seen):
         return flight.moved(Event.PROMOTED, promoted(flight), now)
-    told = f"{flight.new.model} serves alone: nothing is left to compare it with, so only what breaks takes it back"
+    told = f"{flight.new_name} serves alone: nothing is left to compare it with, so only what breaks takes it back"
     return flight.moved(Event.SHIFTED, Reason(ReasonCode.WatchedAlone, told), now)
 
 
@@ -61,17 +61,17 @@ def turns_back(flight: Flight, _seen: SwapSeen, _now: datetime) -> Flight | None
     """Take the first stage of the way back."""
     match flight.stage:
         case Stage.ClearingOld:
-            told = f"{flight.old.model} is still there and takes requests again"
+            told = f"{flight.old_name} is still there and takes requests again"
             staged = flight.staged(Stage.Shared)
         case Stage.NewComes:
-            told = f"{flight.new.model} goes before it served, and {flight.old.model} takes its place again"
+            told = f"{flight.new_name} goes before it served, and {flight.old_name} takes its place again"
             staged = replace(flight.staged(Stage.OldComes), pods=0)
         case Stage.NewAlone:
-            told = f"requests for {flight.task} are held while {flight.new.model} ends the answers that it is giving"
+            told = f"requests for {flight.task} are held while {flight.new_name} ends the answers that it is giving"
             staged = flight.staged(Stage.ClearingNew)
         case _:
             return None
-    return staged.waits(Reason(ReasonCode.RollingBack, told), f"{flight.old.model} serves again")
+    return staged.waits(Reason(ReasonCode.RollingBack, told), f"{flight.old_name} serves again")
 
 
 def clears_the_new(flight: Flight, seen: SwapSeen, now: datetime) -> Flight | None:
@@ -80,11 +80,11 @@ def clears_the_new(flight: Flight, seen: SwapSeen, now: datetime) -> Flight | No
         return None
     deadline = _longest_hold(flight, now)
     if seen.new.idle is not True and seen.new.ready and now < deadline:
-        told = f"{flight.new.model} ends the answers that it is giving; new requests for {flight.task} are held"
-        return flight.waits(Reason(ReasonCode.RollingBack, told), f"{flight.new.model} makes room", deadline)
-    told = f"{flight.new.model} goes, and {flight.old.model} takes its place again"
+        told = f"{flight.new_name} ends the answers that it is giving; new requests for {flight.task} are held"
+        return flight.waits(Reason(ReasonCode.RollingBack, told), f"{flight.new_name} makes room", deadline)
+    told = f"{flight.new_name} goes, and {flight.old_name} takes its place again"
     staged = replace(flight.staged(Stage.OldComes), pods=0)
-    return staged.waits(Reason(ReasonCode.RollingBack, told), f"{flight.old.model} serves again")
+    return staged.waits(Reason(ReasonCode.RollingBack, told), f"{flight.old_name} serves again")
 
 
 def lets_the_old_come(flight: Flight, seen: SwapSeen, _now: datetime) -> Flight | None:
@@ -92,8 +92,8 @@ def lets_the_old_come(flight: Flight, seen: SwapSeen, _now: datetime) -> Flight 
     if flight.stage is not Stage.OldComes:
         return None
     if not seen.old.ready:
-        return flight.waits(seen.old.reason, f"{flight.old.model} serves again")
-    told = f"{flight.old.model} is there again and takes all requests for {flight.task}"
+        return flight.waits(seen.old.reason, f"{flight.old_name} serves again")
+    told = f"{flight.old_name} is there again and takes all requests for {flight.task}"
     return flight.staged(Stage.Shared).waits(Reason(ReasonCode.RollingBack, told), "every router obeys")
 
 

@@ -11,7 +11,7 @@ that asks for what was tried and failed: only a ModelSwap, which a person makes 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
@@ -36,7 +36,9 @@ class Command:
     Attributes:
         name: its name.
         created_at: when it was made.
-        to: the LocalModel that it is to serve by.
+        to: the LocalModel that is to serve.
+        revision: what of it; empty where that is not known yet.
+        ours: Arbiter made it.
         origin: the LocalModel that served when it was first seen; None before that.
         begun: it has been seen and has a phase.
     """
@@ -44,6 +46,8 @@ class Command:
     name: str
     created_at: datetime
     to: str
+    revision: str = ""
+    ours: bool = False
     origin: str | None = None
     begun: bool = False
 
@@ -122,10 +126,14 @@ def weigh(wanted: Wanted) -> Requests:
     edited = wanted.asked is not None and wanted.asked != (wanted.handled or wanted.active.model)
     if edited:
         return _edited(wanted, newest, commands)
+    if newest is not None and _is_overtaken(wanted, newest):
+        told = f"{newest.to} would not run as revision {newest.revision} any more"
+        return replace(_renewed(wanted), withdrawn={newest.name: Reason(ReasonCode.Withdrawn, told)})
     superseded = {} if newest is None else _superseded(commands[:-1], newest.name, newest.to)
     if newest is None and wanted.renewed is not None:
         return _renewed(wanted)
-    return Requests(handled=wanted.handled or wanted.asked, superseded=superseded)
+    report = _rejected(wanted) if newest is None else None
+    return Requests(handled=wanted.handled or wanted.asked, superseded=superseded, report=report)
 
 
 def swap_name(pool: str, task: str, taken: Iterable[str]) -> str:
@@ -159,16 +167,29 @@ def _edited(wanted: Wanted, newest: Command | None, commands: list[Command]) -> 
         why = "it has not been looked at yet" if wanted.target is None else wanted.target.message
         told = f"{asked} is requested, not yet swapped: {wanted.active.model} serves on; {why}"
         return Requests(handled=wanted.handled, report=Reason(ReasonCode.SwapRequested, told))
-    failed = wanted.rejections.get(wanted.target.revision)
-    if failed is not None:
-        told = (
-            f"{asked} was tried for {wanted.task} and not taken ({failed.reason}), so asking for it by the same edit "
-            f"changes nothing: make a ModelSwap to try it once more"
-        )
-        return Requests(handled=asked, report=Reason(ReasonCode.RejectedBefore, told))
+    if (report := _rejected(wanted)) is not None:
+        return Requests(handled=asked, report=report)
     reason = f"the model of {wanted.task} was changed from {wanted.active.model} to {asked}"
     # What is in flight makes way once the new swap stands, so that a pass that is cut short here loses neither.
     return Requests(create=NewSwap(wanted.target, reason), handled=wanted.handled)
+
+
+def _is_overtaken(wanted: Wanted, newest: Command) -> bool:
+    """Whether Arbiter asked for a new revision of what serves, and that is not what it would run as now."""
+    if not newest.ours or newest.to != wanted.active.model or not newest.revision:
+        return False
+    return wanted.renewed is None or wanted.renewed[0].revision != newest.revision
+
+
+def _rejected(wanted: Wanted) -> Reason | None:
+    """Say that what the spec asks for was tried and failed."""
+    if not isinstance(wanted.target, Serving) or (failed := wanted.rejections.get(wanted.target.revision)) is None:
+        return None
+    told = (
+        f"{wanted.asked} was tried for {wanted.task} and not taken ({failed.reason}), so asking for it by the same "
+        f"edit changes nothing: {wanted.active.model} serves on; make a ModelSwap to try it once more"
+    )
+    return Reason(ReasonCode.RejectedBefore, told)
 
 
 def _renewed(wanted: Wanted) -> Requests:

@@ -23,15 +23,20 @@ def is_stranded(flight: Flight, seen: SwapSeen, _now: datetime) -> Flight | None
     """Leave requests where they can be answered, as long as the old side cannot."""
     if seen.old.ready or not seen.new.serves:
         return None
-    told = f"{flight.old.model} cannot take requests, so {flight.new.model} keeps them: {seen.old.reason.message}"
-    return flight.weighted(100).waits(Reason(ReasonCode.OldSideDown, told), f"{flight.old.model} is ready again")
+    told = f"{flight.old_name} cannot take requests, so {flight.new_name} keeps them: {seen.old.reason.message}"
+    return flight.weighted(100).waits(Reason(ReasonCode.OldSideDown, told), f"{flight.old_name} is ready again")
+
+
+def is_moot(flight: Flight, seen: SwapSeen, now: datetime) -> Flight | None:
+    """End where there are no requests to give back: with the task, its routes have gone."""
+    return flight.moved(Event.RESTORED, flight.history[-1].reason, now) if seen.task_gone else None
 
 
 def gives_back(flight: Flight, _seen: SwapSeen, _now: datetime) -> Flight | None:
     """Give the old side everything."""
     if flight.weight == 0:
         return None
-    told = f"{flight.old.model} gets all new requests for {flight.task} back: {flight.history[-1].reason.message}"
+    told = f"{flight.old_name} gets all new requests for {flight.task} back: {flight.history[-1].reason.message}"
     return flight.weighted(0).waits(Reason(ReasonCode.RollingBack, told), "every router obeys")
 
 
@@ -40,7 +45,7 @@ def lets_go(flight: Flight, seen: SwapSeen, now: datetime) -> Flight | None:
     deadline = flight.since(now) + timedelta(seconds=flight.policy.rollback.drain.seconds)
     if seen.new.idle is True or not seen.new.ready or now >= deadline:
         return None
-    told = f"{flight.old.model} serves all new requests; {flight.new.model} ends those that it has"
+    told = f"{flight.old_name} serves all new requests; {flight.new_name} ends those that it has"
     return flight.waits(Reason(ReasonCode.RollingBack, told), "the swap ends", deadline)
 
 

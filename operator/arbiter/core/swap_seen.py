@@ -103,11 +103,13 @@ class SwapSeen:
         replicas: engine pods that a side needs for all requests.
         is_active: the pool says already that the new side serves for good.
         withdrawn: why what the swap was for is gone; None while it is there.
+        task_gone: the task is no longer in the pool, and its routes with it.
         superseded: which request takes its place; None while none does.
         delayed: what it waits for before it begins; None if for nothing.
         fit: whether the new side is compatible; None while its model is not known well enough.
         obeyed: every live router obeys the weights that were written last.
         laggards: names of routers that do not.
+        warming: what the new side's first completions wait for; None once they have come back.
         checks: of the task; None if it has none.
         judgement: of the evidence; None before there is any.
         first_failed: requests of the new side, if every one of the first ones failed; 0 once one went well.
@@ -121,11 +123,13 @@ class SwapSeen:
     replicas: int = 1
     is_active: bool = False
     withdrawn: Reason | None = None
+    task_gone: bool = False
     superseded: Reason | None = None
     delayed: Opening | None = None
     fit: Fit | None = None
     obeyed: bool = False
     laggards: tuple[str, ...] = field(default=())
+    warming: Reason | None = None
     checks: Checked | None = None
     judgement: Judgement | None = None
     first_failed: int = 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from arbiter.api.reasons import Reason, ReasonCode
 from arbiter.api.swappolicy import OnInconclusive
@@ -29,7 +29,7 @@ def breaks(flight: Flight, seen: SwapSeen, now: datetime) -> Flight | None:
     if seen.new.broken is not None:
         return flight.moved(Event.REGRESSED, seen.new.broken, now)
     if flight.analysed and seen.first_failed >= flight.policy.rollback.first_failures:
-        told = f"the first {seen.first_failed} requests that {flight.new.model} got all failed"
+        told = f"the first {seen.first_failed} requests that {flight.new_name} got all failed"
         return flight.moved(Event.REGRESSED, Reason(ReasonCode.FirstRequestsFailed, told), now)
     return None
 
@@ -52,20 +52,27 @@ def moves_in_one_step(flight: Flight, seen: SwapSeen, now: datetime) -> Flight |
         whole = replace(flight, step=len(flight.steps), pods=seen.replicas).weighted(100)
         return whole.waits(weight_set(whole, 100), "it ends once every router obeys")
     if not seen.obeyed:
-        return flight.waits(routers_behind(seen), "it ends once every router obeys")
+        return waits_for_routers(flight, seen, now)
     return flight.moved(Event.PROMOTED, promoted(flight), now)
 
 
-def is_obeyed(flight: Flight, seen: SwapSeen, _now: datetime) -> Flight | None:
+def is_obeyed(flight: Flight, seen: SwapSeen, now: datetime) -> Flight | None:
     """Wait for the routers."""
-    return None if seen.obeyed else flight.waits(routers_behind(seen), "it goes on once every router obeys")
+    return None if seen.obeyed else waits_for_routers(flight, seen, now)
 
 
-def routers_behind(seen: SwapSeen) -> Reason:
-    """Say which routers do not obey yet."""
+def waits_for_routers(flight: Flight, seen: SwapSeen, now: datetime) -> Flight:
+    """Say which routers do not obey yet, and until when that is waited for before they are replaced."""
     named = ", ".join(seen.laggards[:3])
     told = f"the newest weights are not obeyed yet by {named}" if named else "no router is there yet that could obey"
-    return Reason(ReasonCode.RoutersBehind, told)
+    waits_already = flight.reason.code is ReasonCode.RoutersBehind and flight.next is not None
+    deadline = flight.next.at if waits_already and flight.next is not None else None
+    at = deadline or now.replace(microsecond=0) + timedelta(seconds=ROUTER_DEADLINE_S)
+    return flight.waits(Reason(ReasonCode.RoutersBehind, told), "routers that do not obey are replaced", at)
+
+
+ROUTER_DEADLINE_S: Final = 30
+"""Seconds that a router may take to obey; one that listens takes milliseconds."""
 
 
 def is_blind(flight: Flight, seen: SwapSeen, _now: datetime) -> Flight | None:
@@ -80,7 +87,7 @@ def lasts(flight: Flight, seen: SwapSeen, now: datetime) -> Flight | None:
     due = _ends_at(flight, now)
     if now >= due:
         return None
-    told = so_far(seen) or f"{flight.new.model} gets {flight.weight} % of new requests"
+    told = so_far(seen) or f"{flight.new_name} gets {flight.weight} % of new requests"
     return flight.waits(_held(flight, told), _step_ends(flight), due)
 
 
@@ -113,7 +120,7 @@ def has_pods(flight: Flight, seen: SwapSeen, _now: datetime) -> Flight | None:
     if seen.new.has(needed):
         return None
     more = replace(flight, pods=max(flight.pods, needed))
-    return more.waits(too_few_pods(flight, seen, needed), f"{flight.new.model} gets {weight} % of new requests")
+    return more.waits(too_few_pods(flight, seen, needed), f"{flight.new_name} gets {weight} % of new requests")
 
 
 def rises(flight: Flight, seen: SwapSeen, now: datetime) -> Flight:
@@ -125,7 +132,7 @@ def rises(flight: Flight, seen: SwapSeen, now: datetime) -> Flight:
     if flight.step < len(flight.steps):
         action = f"{weight} % are held once every router obeys"
         return replace(risen, step=flight.step + 1).waits(weight_set(flight, weight), action)
-    told = f"{flight.new.model} gets {weight} %, and {flight.old.model} keeps {rollout.BASELINE} % as a baseline"
+    told = f"{flight.new_name} gets {weight} %, and {flight.old_name} keeps {rollout.BASELINE} % as a baseline"
     return risen.moved(Event.SHIFTED, Reason(ReasonCode.BaselineWatched, told), now)
 
 
@@ -134,8 +141,8 @@ def is_watched(flight: Flight, seen: SwapSeen, now: datetime) -> Flight | None:
     due = flight.since(now) + timedelta(seconds=flight.policy.rollout.watch.seconds)
     if now >= due:
         return None
-    told = so_far(seen) or f"{flight.new.model} has {flight.weight} % of new requests"
-    return flight.waits(Reason(ReasonCode.BaselineWatched, told), f"{flight.new.model} is promoted", due)
+    told = so_far(seen) or f"{flight.new_name} has {flight.weight} % of new requests"
+    return flight.waits(Reason(ReasonCode.BaselineWatched, told), f"{flight.new_name} is promoted", due)
 
 
 def is_promoted(flight: Flight, _seen: SwapSeen, now: datetime) -> Flight:

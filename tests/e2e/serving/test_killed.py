@@ -33,7 +33,7 @@ STATUSES = "localmodels,modelpools,taskprofiles,modelswaps"
 
 PASSING = {
     "uid", "resourceVersion", "creationTimestamp", "lastTransitionTime", "clusterIP", "clusterIPs",
-    "managedFields", "arbiter.dev/content",
+    "managedFields", "arbiter.dev/content", "at", "since", "startedAt", "endedAt", "duration", "elapsed", "evidence",
 }  # fmt: skip
 """What is another one each time. The sum of a manifest is, because its owner's uid is in the manifest."""
 
@@ -107,8 +107,14 @@ class Mortal:
             status.get("observedGeneration") == found["metadata"]["generation"]
             and ("Ready", "True") in {(each["type"], each["status"]) for each in status["conditions"]}
             and [each["name"] for each in status["tasks"]] == [each["name"] for each in found["spec"]["tasks"]]
-            and {each["reason"] for each in status["tasks"]} <= {"Serving", "SwapRequested"}
+            and {each["reason"] for each in status["tasks"]} <= {"Serving", "StepHeld"}
+            and not any(each["status"].get("weights", {}).get("since") is None for each in self._flying())
         )
+
+    def _flying(self) -> list[dict[str, Any]]:
+        """Give the swaps that move requests: each is at rest once all routers obey."""
+        swaps = [{"status": {}, **each} for each in self.place.listed("modelswaps")]
+        return [each for each in swaps if each["status"].get("phase") != "Ended"]
 
 
 def run(place: Place, hosts: Operators, folder: Path, rule: str) -> Mortal:
@@ -196,6 +202,7 @@ def play(mortal: Mortal, server: str, wanted: dict[str, dict[str, Any]] | None =
         else:
             place.until(lambda: not place.left_of("assistant"), "nothing is left of the pool")
             place.until(lambda: not any(each["status"].get("usedBy") for each in place.listed("localmodels")), "unused")
+            place.until(lambda: not place.listed("modelswaps"), "its swaps have gone with it")
         found[step] = as_it_stands(place)
     mortal.over()
     place.kubectl("delete", "localmodels", "--all")

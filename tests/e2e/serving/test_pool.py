@@ -80,17 +80,25 @@ def test_a_pool_answers(there: Place, count: Callable[..., None]) -> None:
     assert there.wishes() == before
 
 
-def test_an_edited_model_is_reported_and_nothing_restarts(there: Place) -> None:
-    """Swaps come later; until then what serves goes on serving, and the status says what was asked for."""
+def test_an_edited_model_is_swapped_and_nothing_restarts(there: Place) -> None:
+    """It gets its first requests beside what serves; an edit back ends that, and only what served before is left."""
     standing = there.pods("assistant")
     there.apply(model("another"), pool("assistant", "another"))
 
-    def reported() -> bool:
-        return bool(there.status("modelpool/assistant")["tasks"][0].get("reason") == "SwapRequested")
+    def shifts() -> bool:
+        swaps = there.listed("modelswaps")
+        return bool(swaps and swaps[0].get("status", {}).get("phase") == "Shifting")
 
-    there.until(reported, "the edit is reported", 30)
-    assert there.status("modelpool/assistant")["tasks"][0]["active"]["model"] == "smollm2"
-    assert there.pods("assistant") == standing
+    there.until(shifts, "the new model gets its first requests", 90)
+    task = there.status("modelpool/assistant")["tasks"][0]
+    assert (task["active"]["model"], task["candidate"]["model"]) == ("smollm2", "another")
+    assert task["weights"] == "90/10 (shifting)"
+    assert there.condition("modelpool/assistant")["status"] == "True"
+    assert standing.items() <= there.pods("assistant").items()
+
+    there.apply(pool("assistant", "smollm2"))
+    there.until(lambda: there.listed("modelswaps")[0]["status"].get("outcome") == "Aborted", "it is aborted", 60)
+    there.until(lambda: there.pods("assistant") == standing, "what served before is left", 60)
 
 
 def test_a_deleted_pool_leaves_nothing(there: Place) -> None:

@@ -38,6 +38,27 @@ def model(name: str = "smollm2", *, version: int = 1, uid: str = "uid-model") ->
     }
 
 
+def swap(name: str = "assistant-chat-1", *, version: int = 1, **status: Any) -> dict[str, Any]:  # noqa: ANN401  any field of a status
+    """A ModelSwap of the pool's task."""
+    return {
+        "apiVersion": "arbiter.dev/v1alpha1",
+        "kind": "ModelSwap",
+        "metadata": {"name": name, "namespace": "team", "uid": f"uid-{name}", "resourceVersion": str(version)},
+        "spec": {"pool": "assistant", "task": "chat", "to": "gemma"},
+        **({"status": status} if status else {}),
+    }
+
+
+def policy(name: str = "slow", *, version: int = 1, **spec: Any) -> dict[str, Any]:  # noqa: ANN401  any field of a spec
+    """A SwapPolicy."""
+    return {
+        "apiVersion": "arbiter.dev/v1alpha1",
+        "kind": "SwapPolicy",
+        "metadata": {"name": name, "namespace": "team", "uid": f"uid-{name}", "resourceVersion": str(version)},
+        "spec": spec,
+    }
+
+
 def owned_by(kind: str, name: str, uid: str) -> list[dict[str, Any]]:
     """The reference of an object that one of ours controls."""
     return [{"apiVersion": "arbiter.dev/v1alpha1", "kind": kind, "name": name, "uid": uid, "controller": True}]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from arbiter.api.modelswap import Phase
 from arbiter.api.reasons import Reason, ReasonCode
 from arbiter.controller.apply import Carried, Carrier
 from arbiter.controller.cache import Cache
@@ -29,12 +30,13 @@ from arbiter.engines.calls import Call
 from arbiter.errors import UnreachableError
 from arbiter.kubeapi.events import Events
 from arbiter.kubeapi.resources import CONFIG_MAPS, DEPLOYMENTS, SERVICES
-from tests.unit.controller.cluster_objects import POOL, child, owned_by, pool
+from tests.unit.controller.cluster_objects import POOL, child, owned_by, pool, swap
 from tests.unit.controller.stored import Stored
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
+    from arbiter.api.modelswap import ModelSwapStatus
     from arbiter.controller.jobs import Came
     from arbiter.controller.queue import Subject
     from arbiter.kubeapi.connection import Request
@@ -53,8 +55,16 @@ class Silent:
         await asyncio.sleep(3600)
         yield  # type: ignore[misc]  # it makes this a generator
 
+    def __init__(self) -> None:
+        """Nothing has moved."""
+        self.moved: list[tuple[Phase | None, Phase | None]] = []
+
     def wrote(self, kind: str, verb: str) -> None:
         """Count nothing."""
+
+    def swap_moved(self, before: ModelSwapStatus, after: ModelSwapStatus) -> None:
+        """Note from where to where."""
+        self.moved.append((before.phase, after.phase))
 
 
 class World:
@@ -64,7 +74,7 @@ class World:
         self.stored = Stored()
         self.concerned: list[Subject] = []
         self.cache = Cache(self.concerned.append)
-        silent = Silent()
+        silent = self.counting = Silent()
         self.jobs = Jobs(silent, self.concerned.append, lambda: NOW)
         self.events = Events(self.stored, "operator-0")
         self.carrier = Carrier(
@@ -354,3 +364,24 @@ def test_what_was_written_for_a_pool_that_is_gone_is_forgotten() -> None:
 
     assert len(told(story).stored.writes) == 1
     assert ROUTES.endswith("assistant-routes")
+
+
+def test_the_status_of_a_swap_is_written_once_and_counted() -> None:
+    """With the version that was read; the same once more is no write."""
+    path = "/apis/arbiter.dev/v1alpha1/namespaces/team/modelswaps/assistant-chat-1"
+    status = {"phase": "Waiting", "reason": "SwapRequested", "message": "it is asked for"}
+
+    async def story(world: World) -> None:
+        stored = swap()
+        world.stored.objects[path] = stored
+        world.cache.swap_seen(("team", "assistant-chat-1"), stored)
+        write = WriteStatus("ModelSwap", "assistant-chat-1", stored["metadata"]["resourceVersion"], status)
+        assert await world.carry_out(write) is Carried.WHOLE
+        assert await world.carry_out(write) is Carried.WHOLE
+
+    world = told(story)
+    assert world.stored.writes == [f"PUT {path}/status"]
+    assert world.counting.moved == [(None, Phase.Waiting)]
+    known = world.cache.swaps.get(("team", "assistant-chat-1"))
+    assert known is not None
+    assert known.status.phase is Phase.Waiting

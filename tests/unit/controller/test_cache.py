@@ -9,7 +9,7 @@ import pytest
 from arbiter.controller.cache import Cache, models_used
 from arbiter.core.actions import ObjectKey
 from arbiter.kubeapi.resources import CONFIG_MAPS, DEPLOYMENTS, SECRETS
-from tests.unit.controller.cluster_objects import MODEL, POOL, child, model, pod, pool
+from tests.unit.controller.cluster_objects import MODEL, POOL, child, model, pod, policy, pool, swap
 
 if TYPE_CHECKING:
     from arbiter.controller.queue import Subject
@@ -276,3 +276,32 @@ def test_what_a_pool_had_of_what_is_never_read_goes_with_it() -> None:
     assert told.cache.standing(POOL) == {}
     assert tuple(told.cache.subjects()) == (POOL,)
     assert MODEL.kind == "LocalModel"
+
+
+def test_a_swap_concerns_the_pool_that_it_names() -> None:
+    """When it comes, changes and goes; the same told twice is no news."""
+    told, place = Told(), ("team", "assistant-chat-1")
+    told.cache.swap_seen(place, swap())
+    assert told.concerned() == {"ModelPool/assistant"}
+    told.cache.swap_seen(place, swap())
+    assert told.concerned() == set()
+    told.cache.swap_seen(place, swap(version=2, phase="Waiting"))
+    assert told.concerned() == {"ModelPool/assistant"}
+    assert [each.metadata.name for each in told.cache.swaps.by(PLACE)] == ["assistant-chat-1"]
+    told.cache.swap_seen(place, None)
+    assert told.concerned() == {"ModelPool/assistant"}
+
+
+def test_a_policy_concerns_the_pools_that_name_it() -> None:
+    """And itself, for it says who uses it; a change of its status alone concerns no pool."""
+    told = Told()
+    told.cache.pool_seen(PLACE, pool(swapPolicy="slow"))
+    assert "SwapPolicy/slow" in told.concerned()
+    told.cache.pool_seen(("team", "other"), pool("other"))
+    told.concerned()
+    told.cache.policy_seen(("team", "slow"), policy(mode="Automatic"))
+    assert told.concerned() == {"SwapPolicy/slow", "ModelPool/assistant"}
+    told.cache.policy_seen(("team", "slow"), {**policy(version=2, mode="Automatic"), "status": {"poolCount": 1}})
+    assert told.concerned() == {"SwapPolicy/slow"}
+    told.cache.policy_seen(("team", "slow"), None)
+    assert told.concerned() == {"SwapPolicy/slow", "ModelPool/assistant"}

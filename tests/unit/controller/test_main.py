@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from arbiter.core.snapshot import ModelSnapshot, PoolSnapshot
+    from arbiter.core.snapshot import ModelSnapshot, PolicySnapshot, PoolSnapshot
     from arbiter.kubeapi.connection import Request
 
 LEASE = resources.LEASES.path("arbiter-system", lease.NAME)
@@ -68,6 +68,11 @@ class Planned:
         """Nothing."""
         del now
         self.models.append(snapshot.model.metadata.name)
+        return Plan()
+
+    def policy(self, snapshot: PolicySnapshot, now: datetime) -> Plan:
+        """Nothing."""
+        del snapshot, now
         return Plan()
 
 

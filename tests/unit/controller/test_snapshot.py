@@ -9,17 +9,22 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from arbiter.api.swappolicy import DEFAULT_POLICY, Mode, SwapPolicySpec
+from arbiter.controller.answers import read_router
 from arbiter.controller.cache import Cache
+from arbiter.controller.check_texts import CheckTexts
 from arbiter.controller.jobs import HttpSending, Jobs
 from arbiter.controller.options import Options
 from arbiter.controller.scrape import AWAITED_S, ENGINE_S, TURN_S, Scrape
 from arbiter.controller.snapshot import Assembly
 from arbiter.controller.tables import Tables
 from arbiter.core.actions import ObjectKey
+from arbiter.core.feed import Feed
 from arbiter.core.manifests.routes import ROUTES_KEY
 from arbiter.core.snapshot import LoadedModel
 from arbiter.kubeapi.resources import CONFIG_MAPS, DEPLOYMENTS
-from tests.unit.controller.cluster_objects import MODEL, POOL, child, model, pod, pool
+from tests.unit.controller.cluster_objects import MODEL, POOL, child, model, pod, policy, pool, swap
+from tests.unit.controller.stored import Stored
 from tests.unit.controller.test_answers import feed, routes
 
 if TYPE_CHECKING:
@@ -84,7 +89,9 @@ class World:
         self.tables = Tables(self.cache)
         self.scrape = Scrape(self.cache, answers, self.tables, self.concerned.append)
         jobs = Jobs(HttpSending(None), self.concerned.append, lambda: NOW)  # type: ignore[arg-type]  # nothing is sent
-        self.assembly = Assembly(self.cache, self.tables, self.scrape, jobs)
+        self.stored = Stored()
+        self.checks = CheckTexts(self.cache, self.stored, self.concerned.append)
+        self.assembly = Assembly(self.cache, self.tables, self.scrape, jobs, self.checks)
 
     def pool(self) -> PoolSnapshot:
         """The pool's snapshot."""
@@ -343,3 +350,84 @@ def test_each_is_asked_in_its_own_rhythm() -> None:
     assert 25 <= awaited <= 60
     assert 2 <= at_rest <= 5
     assert draining >= 15, "what is to go still has requests"
+
+
+def test_a_pool_knows_its_swaps_and_what_rules_them() -> None:
+    """The policy that it names, the built-in one without, and none where that is not there."""
+    world = World(Answers())
+    world.cache.pool_seen(("team", "assistant"), pool())
+    world.cache.swap_seen(("team", "assistant-chat-1"), swap())
+    assert [each.metadata.name for each in world.pool().swaps] == ["assistant-chat-1"]
+    assert world.pool().policy == DEFAULT_POLICY
+    world.cache.pool_seen(("team", "assistant"), pool(version=2, swapPolicy="slow"))
+    assert world.pool().policy is None
+    world.cache.policy_seen(("team", "slow"), policy(mode="Automatic"))
+    assert world.pool().policy == SwapPolicySpec(mode=Mode.Automatic)
+
+
+def test_checks_are_read_by_name_and_concern_their_pool_when_they_change() -> None:
+    """Often while a swap is to begin, seldom at rest; what nobody names any more is forgotten."""
+    world = World(Answers())
+    chat = {"name": "chat", "model": "smollm2", "checks": {"configMap": "capitals"}}
+    world.cache.pool_seen(("team", "assistant"), pool(tasks=[chat]))
+    path = "/api/v1/namespaces/team/configmaps/capitals"
+
+    async def read(*times: float) -> None:
+        for time in times:
+            await world.checks.read_due(time)
+
+    assert world.pool().checks == {}
+    asyncio.run(read(0.0))
+    assert world.pool().checks == {"capitals": None}
+    world.stored.objects[path] = {"metadata": {"name": "capitals"}, "data": {"checks.yaml": "version: 1"}}
+    asyncio.run(read(1.0, 59.0))
+    assert world.pool().checks == {"capitals": None}
+    world.concerned.clear()
+    asyncio.run(read(60.0))
+    assert world.pool().checks == {"capitals": "version: 1"}
+    assert world.concerned == [POOL]
+    world.cache.swap_seen(("team", "assistant-chat-1"), swap())
+    world.stored.objects[path]["data"]["checks.yaml"] = "version: 2"
+    asyncio.run(read(62.0))
+    assert world.pool().checks == {"capitals": "version: 2"}
+    world.cache.pool_seen(("team", "assistant"), pool(version=2))
+    asyncio.run(read(63.0))
+    assert world.pool().checks == {}
+
+
+def test_a_router_is_read_whole_while_a_swap_learns_from_it() -> None:
+    """Its counts are handed on, and each new count is news; at rest nobody keeps them."""
+    counted = Feed("life", 15_000, ())
+    obeyed = json.dumps({"table": None, "fence": None, "refused": ""}).encode()
+    assert read_router(obeyed, counted.to_text().encode(), {}).feed is None
+    assert read_router(obeyed, counted.to_text().encode(), {}, learning=True).feed == counted
+
+
+BUSY = b"llamacpp:requests_processing 1\nllamacpp:requests_deferred 0\n"
+IDLE = b"llamacpp:requests_processing 0\nllamacpp:requests_deferred 0\n"
+
+
+@pytest.mark.parametrize(
+    ("status", "metrics", "want"),
+    [
+        pytest.param({"phase": "RollingBack"}, BUSY, False, id="it computes"),
+        pytest.param({"phase": "RollingBack"}, IDLE, True, id="it does not"),
+        pytest.param({"phase": "Shifting", "stage": "ClearingOld"}, IDLE, True, id="one is to take its place"),
+        pytest.param({"phase": "RollingBack"}, b"something else", None, id="it says something else"),
+        pytest.param({"phase": "Shifting"}, IDLE, None, id="nobody waits for that"),
+    ],
+)
+def test_an_engine_is_asked_what_it_computes_while_a_swap_waits_for_that(
+    status: dict[str, Any], metrics: bytes, want: bool | None
+) -> None:
+    """Only then, and what it does not say is not taken for an end; a shared engine is never asked."""
+
+    def swaps(world: World) -> None:
+        fill(world)
+        world.cache.swap_seen(("team", "assistant-chat-1"), swap(**status))
+
+    answers = Answers(metrics=metrics, ps=b'{"models": []}', tags=b'{"models": []}')
+    world = after(swaps, answers)
+    serving, _, shared = world.pool().engines.values()
+    assert (serving.idle, shared.idle) == (want, None)
+    assert answers.asked.count("http://10.244.0.7:8080/metrics") == (0 if status == {"phase": "Shifting"} else 1)

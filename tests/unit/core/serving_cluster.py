@@ -17,8 +17,11 @@ import yaml
 
 from arbiter.api.localmodel import LocalModel
 from arbiter.api.modelpool import ModelPool
+from arbiter.api.modelswap import ModelSwap
+from arbiter.api.swappolicy import DEFAULT_POLICY
 from arbiter.core.actions import Apply, Create, Emit, ObjectKey, Remove, StartJob, StopJob, WriteStatus
 from arbiter.core.facts import NodeFacts
+from arbiter.core.feed import Feed
 from arbiter.core.manifests import names
 from arbiter.core.routes import RouteTable
 from arbiter.core.snapshot import (
@@ -33,12 +36,15 @@ from arbiter.core.snapshot import (
     RouterView,
     Standing,
 )
+from arbiter.core.traffic import Cause, Slice, Tally
 from arbiter.engines.runnable import EngineSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from arbiter.api.swappolicy import SwapPolicySpec
     from arbiter.core.actions import Action, Plan
+    from arbiter.core.routes import Target
 
 START = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
 GIB = 1024**3
@@ -103,8 +109,21 @@ class Cluster:
     obeyed: str = ""
     in_flight: dict[str, int] = field(default_factory=dict)
     counter: int = 0
+    computing: set[str] = field(default_factory=set)
+    """Engines that say that they compute, by their Deployment."""
     deaf: bool = False
     """Routers do not obey new tables."""
+    swaps: dict[str, ModelSwap] = field(default_factory=dict)
+    policy: SwapPolicySpec | None = DEFAULT_POLICY
+    rate: float = 0.0
+    """Requests a second of each task."""
+    failing: dict[str, float] = field(default_factory=dict)
+    """The share of requests that fails, by model."""
+    slices: list[Slice] = field(default_factory=list)
+    checks: dict[str, str | None] = field(default_factory=dict)
+    """What ConfigMaps with checks hold."""
+    says: dict[str, str] = field(default_factory=dict)
+    """What models answer, by name."""
 
     # What a pass sees.
 
@@ -123,6 +142,9 @@ class Cluster:
             table=RouteTable.from_text(text) if text else None,
             carriers={key.name: self._carrier(key) for key in self._carriers()},
             same_claim=self.same_claim,
+            swaps=tuple(self.swaps.values()),
+            policy=self.policy,
+            checks=dict(self.checks),
         )
 
     def model_snapshot(self, name: str) -> ModelSnapshot:
@@ -151,7 +173,7 @@ class Cluster:
     def _pod(self, name: str, **more: Any) -> PodView:  # noqa: ANN401 - fields of a PodView
         fields: dict[str, Any] = {"phase": PodPhase.RUNNING, "ready": False, "deleting": False, **more}
         made = next(kept.made for key, kept in self.objects.items() if key.name == name and key.kind in _WORKLOADS)
-        return PodView(name=f"{name}-0", address="10.0.0.1", node="node-1", created_at=made, **fields)
+        return PodView(name=f"{name}-0", address="10.0.0.1", node="node-1", created_at=made, uid=f"{name}-0", **fields)
 
     def _trouble(self, deployment: str) -> dict[str, Any] | None:
         return next((fields for end, fields in self.troubles.items() if re.search(end, deployment)), None)
@@ -175,6 +197,7 @@ class Cluster:
                 ready_endpoints=replicas if self._is_up(name) else 0,
                 loaded=tuple(LoadedModel(n, "", m) for n, m in self.loaded.items()) if shared else None,
                 stored=dict(self.stored) if shared else None,
+                idle=None if name.endswith("-ollama") else name not in self.computing,
             )
         return found
 
@@ -230,6 +253,7 @@ class Cluster:
                 fence=table.epoch,
                 read_at=self.now,
                 in_flight=dict(self.in_flight),
+                feed=Feed("router-0", round(self.now.timestamp() * 1000), tuple(self.slices[-400:])),
             ),
         )
 
@@ -242,12 +266,12 @@ class Cluster:
     def carry_out(self, action: Action) -> None:
         """Do one thing."""
         match action:
+            case Create() if action.key.kind == "ModelSwap":
+                self.ask(dict(action.manifest))
             case Apply() | Create():
                 self._write(action)
             case Remove():
-                assert self.objects[action.key].uid == action.uid
-                del self.objects[action.key]
-                self.started.pop(action.key.name, None)
+                self._remove(action)
             case StartJob():
                 if not ((job := self.jobs.get(action.key)) is not None and job.running):
                     attempts = 0 if job is None or job.ok else job.attempts
@@ -261,6 +285,18 @@ class Cluster:
                 self._write_status(action)
             case Emit():
                 pass
+
+    def _remove(self, action: Remove) -> None:
+        match action.key.kind:
+            case "ModelSwap":
+                del self.swaps[action.key.name]
+            case "Pod":
+                # Another one starts in its place, and listens.
+                self.deaf = False
+            case _:
+                assert self.objects[action.key].uid == action.uid
+                del self.objects[action.key]
+                self.started.pop(action.key.name, None)
 
     def _write(self, action: Apply | Create) -> None:
         key = action.key
@@ -289,6 +325,12 @@ class Cluster:
             fields = {**self.pool.to_dict(), "status": dict(action.status)}
             fields["metadata"] = {**fields["metadata"], "resourceVersion": str(self.counter)}
             self.pool = ModelPool.model_validate(fields)
+        elif action.kind == "ModelSwap":
+            swap = self.swaps[action.name]
+            assert action.version == swap.metadata.resource_version
+            fields = {**swap.to_dict(), "status": dict(action.status)}
+            fields["metadata"] = {**fields["metadata"], "resourceVersion": str(self.counter)}
+            self.swaps[action.name] = ModelSwap.model_validate(fields)
         else:
             model = self.models[action.name]
             self.models[action.name] = LocalModel.model_validate({**model.to_dict(), "status": dict(action.status)})
@@ -308,6 +350,27 @@ class Cluster:
                 self.jobs[name] = self._ended(name, job)
         if not self.deaf and any(self.started.get(name) for name in self._deployments(names.ROUTER)):
             self.obeyed = self._routes_text() or self.obeyed
+        self._count(seconds)
+
+    def _count(self, seconds: int) -> None:
+        """Let routers count the requests of the time that has passed, in whole slices."""
+        if not self.rate or not self.obeyed:
+            return
+        table = RouteTable.from_text(self.obeyed)
+        length, end = table.slice_ms, round(self.now.timestamp() * 1000)
+        first = (end - seconds * 1000) // length * length
+        for start in range(first, end - length + 1, length):
+            if any(each.start_ms == start for each in self.slices):
+                continue
+            for task in table.tasks.values():
+                sides = {target.side: self._tally(target, length) for target in task.targets}
+                self.slices.append(Slice("router-0", table.generation, task.name, start, length, sides))
+
+    def _tally(self, target: Target, length_ms: int) -> Tally:
+        routed = round(self.rate * length_ms / 1000 * target.weight / 100)
+        share = next((share for name, share in self.failing.items() if target.backend.model.startswith(name)), 0.0)
+        failed = round(routed * share)
+        return Tally(routed, routed - failed, {Cause.SERVER_ERROR: failed} if failed else {})
 
     def _ended(self, key: str, job: JobResult) -> JobResult:
         wrong = next((fields for begin, fields in self.answers.items() if key.startswith(begin)), None)
@@ -327,8 +390,16 @@ class Cluster:
                 del self.stored[model]
             case _:
                 pass
-        reply = TOKEN if key.startswith("prove/") else self._shown(model) if key.startswith("show/") else {}
-        return replace(job, running=False, ok=True, at=self.now, status=200, reply=reply, attempts=0)
+        return replace(job, running=False, ok=True, at=self.now, status=200, reply=self._said(what, model), attempts=0)
+
+    def _said(self, what: str, model: str) -> dict[str, Any]:
+        """What a server answers."""
+        if what == "show":
+            return self._shown(model)
+        if what not in {"prove", "warm", "check"}:
+            return {}
+        text = next((text for name, text in self.says.items() if model.startswith(name)), "Hi")
+        return {**TOKEN, "choices": [{"message": {"content": text}}]}
 
     def _load(self, model: str) -> None:
         """Load a model: a file that is in memory is loaded no second time, unless its options are others."""
@@ -347,6 +418,23 @@ class Cluster:
         return {"modelfile": f"# told\nFROM /models/blobs/sha256-{file}\n", "parameters": parameters}
 
     # What people do.
+
+    def ask(self, manifest: dict[str, Any]) -> None:
+        """Make a ModelSwap."""
+        self.counter += 1
+        name = manifest["metadata"]["name"]
+        assert name not in self.swaps, f"{name} is there already"
+        about = {"namespace": "demo", "uid": f"swap-{self.counter}", "generation": 1, **manifest["metadata"]}
+        about |= {"creationTimestamp": self.now.isoformat(), "resourceVersion": str(self.counter)}
+        self.swaps[name] = ModelSwap.model_validate({**manifest, "metadata": about})
+
+    def intend(self, name: str, intent: str) -> None:
+        """Tell a swap what to do."""
+        self.counter += 1
+        fields = self.swaps[name].to_dict()
+        fields["spec"] = {**fields["spec"], "intent": intent}
+        fields["metadata"] = {**fields["metadata"], "resourceVersion": str(self.counter), "generation": 2}
+        self.swaps[name] = ModelSwap.model_validate(fields)
 
     def edit(self, **spec: Any) -> None:  # noqa: ANN401 - fields of a spec
         """Change the pool's spec."""
@@ -390,6 +478,8 @@ def _lines(action: Action) -> list[str]:
             lines = [f"stop asking {action.key}"]
         case Emit():
             lines = [f"event {'warning' if action.warning else 'normal'} {action.reason.code}"]
+        case WriteStatus() if action.kind == "ModelSwap":
+            lines = [f"status of {action.kind} {action.name}", *(f"  {line}" for line in _swap(action.status))]
         case WriteStatus():
             lines = [f"status of {action.kind} {action.name}", *(f"  {line}" for line in _status(action.status))]
     return lines
@@ -421,6 +511,20 @@ def _status(status: Mapping[str, Any]) -> list[str]:
     ]
     named = ("digest", "size", "memory", "contextWindow", "capabilities", "endpoint", "replicas")
     return [*lines, *(f"{name} {status[name]}" for name in named if status.get(name) not in (None, []))]
+
+
+def _swap(status: Mapping[str, Any]) -> list[str]:
+    place = " ".join(str(status[name]) for name in ("phase", "outcome", "strategy", "progress") if name in status)
+    lines = [f"{place}: {status['reason']}: {status['message']}"]
+    if "next" in status:
+        lines.append(f"next: {status['next']['action']} {str(status['next'].get('at', ''))[11:19]}".rstrip())
+    for metric in status.get("metrics", ()):
+        figures = f"old {metric['old']['value']} of {metric['old']['count']}, new {metric['new']['value']}"
+        lines.append(
+            f"{metric['name']}: {figures} of {metric['new']['count']}; rollback {metric['rollback']}, promotion "
+            f"{metric.get('promotion', '-')}, {metric['blocks']} blocks, {metric['gaps']} gaps, {metric['verdict']}"
+        )
+    return lines
 
 
 def _serving(serving: Mapping[str, str] | None) -> str:

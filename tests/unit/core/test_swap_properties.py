@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from arbiter.core.swap_seen import Checked, Choice, SideSeen, SwapSeen
 from arbiter.core.swap_table import TABLE, Event, IllegalTransitionError, diagram, follow
 from tests.unit.core.swap_examples import BOTH, CLOSED, CRASHES, ONE, OPEN, SERVES, START, judged, swap
 
+ROOT = Path(__file__).parents[3]
 JUDGED = (
     ReasonCode.RegressionProven,
     ReasonCode.EqualOrBetterProven,
@@ -199,3 +201,4 @@ def test_the_diagram_shows_every_arrow() -> None:
     assert len(lines) == len(TABLE) + 2
     assert "    Shifting --> RollingBack: Regressed" in lines
     assert "    Watching --> [*]: Promoted (Promoted)" in lines
+    assert diagram() in (ROOT / "docs" / "swaps.md").read_text()

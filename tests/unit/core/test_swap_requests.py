@@ -68,7 +68,9 @@ def test_what_was_tried_and_failed_is_not_tried_by_the_same_edit() -> None:
 def test_a_rolled_back_model_that_is_applied_again_changes_nothing() -> None:
     """GitOps applies the same commit every few minutes."""
     requests = weigh(wanted(asked="gemma3", handled="gemma3", target=GEMMA, rejections={GEMMA.revision: FAILED}))
-    assert requests == Requests(handled="gemma3")
+    assert (requests.create, requests.handled) == (None, "gemma3")
+    assert requests.report is not None
+    assert requests.report.code is ReasonCode.RejectedBefore
 
 
 def test_back_to_what_serves_withdraws_the_swap() -> None:

@@ -24,8 +24,8 @@ SERVICE_PORT: Final = 80
 """Port of an engine's Service, whatever its server listens on."""
 
 
-def engine_deployment(pool: ModelPool, frozen: FrozenRevision) -> dict[str, Any]:
-    """Give the servers of one revision."""
+def engine_deployment(pool: ModelPool, frozen: FrozenRevision, replicas: int) -> dict[str, Any]:
+    """Give the servers of one revision, so many of them."""
     name = pool.metadata.name
     labels = names.engine_selector(name, frozen.revision)
     more = {names.ENGINE: frozen.engine.value, names.MODEL: frozen.model}
@@ -34,7 +34,7 @@ def engine_deployment(pool: ModelPool, frozen: FrozenRevision) -> dict[str, Any]
         names.engine_name(name, frozen.revision),
         (labels, more),
         frozen.pod,
-        replicas=pool.spec.replicas,
+        replicas=replicas,
         deadline_s=frozen.startup_s,
     )
 

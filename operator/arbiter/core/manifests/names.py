@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from arbiter.api.meta import ObjectMeta
 
 POOL = f"{GROUP}/pool"
+TASK = f"{GROUP}/task"
 MODEL = f"{GROUP}/model"
 REVISION = f"{GROUP}/revision"
 ENGINE = f"{GROUP}/engine"
@@ -39,6 +40,7 @@ _API_VERSIONS: Mapping[str, str] = {
     "ControllerRevision": "apps/v1",
     "Deployment": "apps/v1",
     "Job": "batch/v1",
+    "ModelSwap": f"{GROUP}/{VERSION}",
     "NetworkPolicy": "networking.k8s.io/v1",
     "PodDisruptionBudget": "policy/v1",
     "Role": "rbac.authorization.k8s.io/v1",
@@ -46,7 +48,7 @@ _API_VERSIONS: Mapping[str, str] = {
 }
 """Every kind that a pool or model gets, with its API version; nothing of another kind is ever removed."""
 
-POOL_KINDS = frozenset(_API_VERSIONS) - {"Secret"}
+POOL_KINDS = frozenset(_API_VERSIONS) - {"ModelSwap", "Secret"}
 """What a pool's plan keeps in its form and removes. The operator reads no Secrets: a pool's goes with the pool."""
 
 
