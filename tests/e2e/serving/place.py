@@ -114,7 +114,10 @@ class Place:
         ]
 
     def wishes(self) -> list[Any]:
-        """Give what people wrote here, as it stands now: everything but statuses and who wrote which field."""
+        """Give what people wrote here, as it stands now: everything but statuses and who wrote which field.
+
+        A swap that a pool asked for has the pool as its owner.
+        """
         return [
             [
                 each["kind"],
@@ -122,4 +125,5 @@ class Place:
                 {name: value for name, value in each["metadata"].items() if name not in UNWRITTEN},
             ]
             for each in self.listed("localmodels,modelpools,swappolicies,modelswaps")
+            if "ownerReferences" not in each["metadata"]
         ]

@@ -28,10 +28,11 @@ from tests.unit.controller.cluster_objects import child, model, pool
 from tests.unit.kubeapi.api_server import connection_to
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Callable, Sequence
     from datetime import datetime
     from pathlib import Path
 
+    from arbiter.api.modelswap import ModelSwap
     from arbiter.core.snapshot import ModelSnapshot, PolicySnapshot, PoolSnapshot
     from arbiter.kubeapi.connection import Request
 
@@ -63,6 +64,11 @@ class Planned:
             ),
             (reason,),
         )
+
+    def strays(self, swaps: Sequence[ModelSwap], now: datetime) -> Plan:
+        """Nothing."""
+        del swaps, now
+        return Plan()
 
     def model(self, snapshot: ModelSnapshot, now: datetime) -> Plan:
         """Nothing."""
