@@ -103,6 +103,10 @@ class Fit:
         """The verdicts of one weight."""
         return tuple(verdict for verdict in self.verdicts if verdict.level == level)
 
+    def lacks_only(self, check: Check) -> bool:
+        """Whether one check has refused, and no other one."""
+        return {verdict.check for verdict in self.at(Level.Refused)} == {check}
+
 
 def ok(check: Check, sentence: str) -> Verdict:
     """Give a verdict that stands for nothing to worry about."""

@@ -62,6 +62,7 @@ _BACK: Final[tuple[Question, ...]] = (
 _WAITING: Final[tuple[Question, ...]] = (
     *_BACK,
     swap_begin.is_incompatible,
+    swap_begin.has_no_room,
     swap_begin.is_delayed,
     swap_commands.is_paused,
     swap_commands.waits_for_window,

@@ -14,6 +14,7 @@ from arbiter.api.modelswap import Stage
 from arbiter.api.reasons import Reason, ReasonCode
 from arbiter.api.swappolicy import Strategy
 from arbiter.core import rollout
+from arbiter.core.candidacy import Check
 from arbiter.core.swap_commands import moves_at_once
 from arbiter.core.swap_table import Event
 
@@ -26,9 +27,19 @@ if TYPE_CHECKING:
 
 def is_incompatible(flight: Flight, seen: SwapSeen, now: datetime) -> Flight | None:
     """Refuse what cannot do. What was active before needs no permission to come back."""
-    if seen.fit is None or seen.fit.compatible or not flight.analysed:
+    if seen.fit is None or seen.fit.compatible or seen.fit.lacks_only(Check.NodeFits) or not flight.analysed:
         return None
     return flight.moved(Event.REFUSED, seen.fit.reason, now)
+
+
+def has_no_room(flight: Flight, seen: SwapSeen, _now: datetime) -> Flight | None:
+    """Wait for a node: nodes come back, are labelled and are emptied, and no model is at fault meanwhile."""
+    action = f"{flight.new_name} is prepared on the first node that can take it"
+    if seen.fit is not None and seen.fit.lacks_only(Check.NodeFits):
+        return flight.waits(seen.fit.reason, action)
+    if seen.choice.strategy is None and seen.choice.may_change:
+        return flight.waits(seen.choice.reason, action)
+    return None
 
 
 def is_delayed(flight: Flight, seen: SwapSeen, _now: datetime) -> Flight | None:

@@ -1,7 +1,8 @@
 """Decides how two models change places: side by side, one in the other's place, or not at all.
 
 Rule: what is chosen follows from the room that there really is, and is said with it. A swap that cannot have its second
-engine is refused or takes the place of the first; it never waits beside a pod that no node will take.
+engine takes the place of the first, waits for room on a node, or is refused where only a person can make room; it never
+waits beside a pod that no node will take.
 """
 
 from __future__ import annotations
@@ -74,10 +75,10 @@ def choose_strategy(
     why = obstacle or "the policy asks for OneAtATime"
     if asked is Strategy.SideBySide:
         told = f"{new} cannot be there beside {old}, and the policy allows nothing else than SideBySide: {why}"
-        return Choice(None, Reason(ReasonCode.NoRoom, told))
+        return Choice(None, Reason(ReasonCode.NoRoom, told), may_change=shared is None)
     if held_by:
         told = f"{new} cannot be there beside {old}, nor in its place, which {held_by} needs: {why}"
-        return Choice(None, Reason(ReasonCode.NoRoom, told))
+        return Choice(None, Reason(ReasonCode.NoRoom, told), may_change=shared is None and bool(obstacle))
     told = (
         f"{new} takes the place of {old}, because {why}; requests are held meanwhile, and nothing can be compared "
         "at once, so only the task's checks and what breaks decide"

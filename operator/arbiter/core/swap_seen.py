@@ -84,10 +84,12 @@ class Choice:
     Attributes:
         strategy: SideBySide or OneAtATime; None if neither can be.
         reason: why, with the figures.
+        may_change: neither can be now, and once a node has room one of them can.
     """
 
     strategy: Strategy | None
     reason: Reason
+    may_change: bool = False
 
 
 @dataclass(frozen=True, slots=True)

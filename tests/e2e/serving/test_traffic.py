@@ -16,6 +16,7 @@ import pytest
 from tests.e2e.engines import llama_server
 from tests.e2e.running import said
 from tests.e2e.serving.wishes import QUESTION, REGISTRY, external, model, pool
+from tests.e2e.swap.swaps import Seen
 from tests.traffic.driver import Load, Traffic
 
 if TYPE_CHECKING:
@@ -70,10 +71,6 @@ class Story:
         """Give why the task is as it is."""
         reason: str = self.place.status(POOL)["tasks"][0]["reason"]
         return reason
-
-    def swaps(self) -> list[dict[str, Any]]:
-        """Give the swaps of the pool, each with a status."""
-        return [{"status": {}, **each} for each in self.place.listed("modelswaps")]
 
     def engine(self) -> list[tuple[str, int]]:
         """Give each pod of what serves, with how often it was restarted."""
@@ -196,18 +193,20 @@ def test_labels_of_the_node_change(story: Story, traffic: Traffic, labels: tuple
 
 def test_the_operator_restarts_with_another_default_image(story: Story, traffic: Traffic) -> None:
     """That makes another revision of the model, which is swapped to like any other; until then nothing restarts."""
+    swap = Seen(story.place, "assistant-chat-1")
     with unharmed(story, traffic, "default image changed"):
         assert story.leader.end() == 0
         story.leader = story.hosts.start(ANOTHER_IMAGE)
-        story.place.until(lambda: bool(story.swaps()), "a swap to the new revision is asked for")
-        story.place.until(lambda: story.swaps()[0]["status"].get("phase") == "Preparing", "its engine starts")
-    assert "new revision" in story.swaps()[0]["spec"]["reason"]
+        swap.until(lambda status: status.get("reason") == "NoNodeFits", "waits for a node that the placement allows")
+        story.label(f"{CHOSEN}=yes")
+        swap.in_phase("Preparing")
+    assert "new revision" in story.place.get("modelswap/assistant-chat-1")["spec"]["reason"]
 
     with unharmed(story, traffic, "default image changed back"):
         assert story.leader.end() == 0
         story.leader = story.hosts.start()
         story.place.until(lambda: story.reason() == "Serving", "the serving revision is the newest again")
-    assert story.swaps()[0]["status"]["outcome"] == "Aborted"
+    swap.ended("Aborted")
 
 
 def test_nothing_failed_in_all_this_time(story: Story, traffic: Traffic, count: Callable[..., None]) -> None:

@@ -41,6 +41,7 @@ SIDES = st.builds(
     broken=st.sampled_from([None, None, None, CRASHES]),
     idle=st.sampled_from([None, True, False]),
 )
+NONE = Choice(None, Reason(ReasonCode.NoRoom, "no room"))
 GONE = Reason(ReasonCode.Withdrawn, "the task chat is gone")
 OTHER = Reason(ReasonCode.Superseded, "another request takes its place")
 FAILED = Reason(ReasonCode.ChecksFailed, "gemma3 failed all checks")
@@ -50,7 +51,7 @@ LOOKS = st.builds(
     SwapSeen,
     old=SIDES,
     new=SIDES,
-    choice=st.sampled_from([BOTH, BOTH, ONE, Choice(None, Reason(ReasonCode.NoRoom, "no room"))]),
+    choice=st.sampled_from([BOTH, BOTH, ONE, NONE, replace(NONE, may_change=True)]),
     window=st.sampled_from([OPEN, OPEN, OPEN, CLOSED]),
     intent=st.sampled_from([Intent.Run] * 12 + [Intent.Pause, Intent.Promote, Intent.Abort]),
     replicas=st.integers(1, 2),

@@ -13,8 +13,10 @@ import pytest
 
 from arbiter.api.modelswap import Intent, Outcome, Phase
 from arbiter.api.reasons import Reason, ReasonCode
-from arbiter.core.swap_seen import Checked, Opening, SideSeen
+from arbiter.core.candidacy import Check, Fit, refused
+from arbiter.core.swap_seen import Checked, Choice, Opening, SideSeen
 from tests.unit.core.swap_examples import (
+    BOTH,
     CLOSED,
     CRASHES,
     DOWN,
@@ -197,6 +199,25 @@ def delayed() -> Story:
     return Story().see("it is asked for", delayed=other).see("the other one ends", delayed=None)
 
 
+def no_node() -> Story:
+    """No node can take the new model; then one can."""
+    lacks = refused(Check.NodeFits, ReasonCode.NoNodeFits, "no node can take gemma3: node-1 lacks the label gpu=yes")
+    told = Story().see("it is asked for", fit=Fit((lacks,), compatible=False, reason=lacks.reason))
+    return told.see("node-1 is labelled", fit=None)
+
+
+def no_room_beside() -> Story:
+    """Another pool has the room that the new model would need, and the policy does not let it replace the old one."""
+    full = Choice(None, Reason(ReasonCode.NoRoom, "gemma3 cannot be there beside smollm2"), may_change=True)
+    return Story().see("it is asked for", choice=full).see("the other pool goes", choice=BOTH)
+
+
+def no_room_ever() -> Story:
+    """What the pool itself allows its shared engine is too little for both: only a person can change that."""
+    bound = Choice(None, Reason(ReasonCode.NoRoom, "the shared engine may hold 1 model, and 2 would have to be there"))
+    return Story().see("it is asked for", choice=bound)
+
+
 def promoted_elsewhere() -> Story:
     """The pass that promoted it ended before it could say so here: the next one says it."""
     return begun().see("the pool says that gemma3 is active", is_active=True, intent=Intent.Abort)
@@ -227,6 +248,9 @@ STORIES: dict[str, Callable[[], Story]] = {
         one_gpu_fails,
         one_gpu_aborted,
         delayed,
+        no_node,
+        no_room_beside,
+        no_room_ever,
         promoted_elsewhere,
     )
 }
@@ -262,6 +286,7 @@ def test_every_golden_has_its_story() -> None:
         ("one-gpu-fails", Outcome.RolledBack),
         ("one-gpu-aborted", Outcome.Aborted),
         ("old-side-dies", Outcome.RolledBack),
+        ("no-room-ever", Outcome.Rejected),
     ],
 )
 def test_it_ends_as_it_should(name: str, outcome: Outcome) -> None:
