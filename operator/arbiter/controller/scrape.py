@@ -64,6 +64,9 @@ TURN_S = 0.25
 ANSWER_S = 2.0
 """Seconds for an answer. A router answers in milliseconds; one that does not is asked again later."""
 
+SILENT_AFTER = 2
+"""Questions in a row without an answer, after which somebody counts as out of reach."""
+
 AT_ONCE = 16
 """Most questions under way at a time."""
 
@@ -170,6 +173,11 @@ class Scrape:
         if told is None or told.read_at is None or not isinstance(told.answer, RouterAnswer):
             return None
         return told.answer, told.read_at
+
+    def is_silent(self, pod: SeenPod) -> bool:
+        """Whether somebody has not answered several times in a row."""
+        told = self._told.get(pod.uid)
+        return told is not None and told.failures >= SILENT_AFTER
 
     def engine(self, pod: SeenPod) -> EngineAnswer | None:
         """What a shared engine said last."""
@@ -278,9 +286,12 @@ class Scrape:
             self.failures += 1
             told.failures += 1
             log.debug("pod %s/%s: %s", pod.namespace, pod.view.name, error)
+            if told.failures == SILENT_AFTER:
+                self._concerned(pool)
             return
-        before, told.answer, told.read_at, told.failures = told.answer, answer, now(), 0
-        if before is None or before.meaning != answer.meaning:
+        before, was_silent = told.answer, told.failures >= SILENT_AFTER
+        told.answer, told.read_at, told.failures = answer, now(), 0
+        if before is None or before.meaning != answer.meaning or was_silent:
             self._concerned(pool)
 
     async def _answer(self, pod: SeenPod, pool: Subject) -> Answer:

@@ -157,8 +157,9 @@ class Assembly:
 
     def _router(self, pod: SeenPod) -> RouterView:
         answered = self._scrape.router(pod)
+        silent = self._scrape.is_silent(pod)
         if answered is None:
-            return RouterView(pod.view)
+            return RouterView(pod.view, silent=silent)
         answer, read_at = answered
         return RouterView(
             pod=pod.view,
@@ -168,6 +169,7 @@ class Assembly:
             fence=None if answer.fence is None else answer.fence.epoch,
             refused=answer.refused,
             read_at=read_at,
+            silent=silent,
             in_flight=dict(answer.in_flight),
             feed=answer.feed,
         )

@@ -18,7 +18,7 @@ from arbiter.api.swappolicy import Strategy
 from arbiter.core.manifests import names
 from arbiter.core.needed import as_it_would_run
 from arbiter.core.prompt_checks import Checks
-from arbiter.core.route_plan import laggards
+from arbiter.core.route_plan import laggards, unheard
 from arbiter.core.swap import advance
 from arbiter.core.swap_analysis import Learnt
 from arbiter.core.swap_checks import checks_of
@@ -206,11 +206,11 @@ def _moved(
 
 
 def _laggards(facts: PoolFacts, after: Flight) -> tuple[PodView, ...]:
-    """Give the routers that had their time to obey and do not."""
+    """Give the routers that had their time to obey and say that they do not."""
     due = after.next.at if after.next is not None and after.reason.code is ReasonCode.RoutersBehind else None
     if due is None or facts.now < due:
         return ()
-    late = set(laggards(facts))
+    late = set(laggards(facts)) - set(unheard(facts))
     return tuple(router.pod for router in facts.routers if router.pod.name in late and router.pod.uid)
 
 

@@ -85,6 +85,14 @@ def laggards(facts: PoolFacts) -> tuple[str, ...]:
     return tuple(router.pod.name for router in ready if table is None or router.hash != table.hash)
 
 
+def unheard(facts: PoolFacts) -> tuple[str, ...]:
+    """Give the names of routers that take requests and do not answer the operator.
+
+    They may obey and serve well behind a network that lets nobody ask; if they hang, kubelet restarts them.
+    """
+    return tuple(router.pod.name for router in facts.routers if router.pod.ready and router.silent)
+
+
 def told_weight(facts: PoolFacts, flight: Flight) -> bool:
     """Whether the table that stands says what a swap has decided, and there is a router to obey it.
 

@@ -153,7 +153,8 @@ class RouterView:
         hash: the same.
         fence: highest epoch that any of its workers has obeyed; a table below it is refused.
         refused: why it refused the newest table; empty when it did not.
-        read_at: when that was read; None when it could not be.
+        read_at: when that was read; None when it never could be.
+        silent: it did not answer when it was asked last, and the time before.
         in_flight: requests that it is serving, by revision; None the same.
         feed: what it has counted; None the same, and while no swap of the pool moves requests.
     """
@@ -165,6 +166,7 @@ class RouterView:
     fence: int | None = None
     refused: str = ""
     read_at: datetime | None = None
+    silent: bool = False
     in_flight: Mapping[str, int] | None = None
     feed: Feed | None = None
 

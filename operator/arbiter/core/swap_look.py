@@ -21,7 +21,7 @@ from arbiter.core.fit import judge_fit
 from arbiter.core.needed import model_facts
 from arbiter.core.readiness import asked as ask_again
 from arbiter.core.readiness import view_of
-from arbiter.core.route_plan import laggards, told_weight
+from arbiter.core.route_plan import laggards, told_weight, unheard
 from arbiter.core.swap_analysis import first_failures
 from arbiter.core.swap_checks import ask_checks
 from arbiter.core.swap_choice import SharedRoom, choose_strategy, with_held
@@ -110,6 +110,7 @@ def look(
         fit=fit,
         obeyed=told_weight(facts, flight) and not late,
         laggards=late,
+        unheard=unheard(facts),
         warming=None if warming is None else warming.reason,
         checks=asked.checked,
         first_failed=first_failures(feeds, flight.task, since_ms) if flight.moves_requests else 0,

@@ -5,7 +5,7 @@ Rule: what has not been found out is None, and no decision takes that for "no" o
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from arbiter.api.modelswap import Intent
@@ -111,6 +111,7 @@ class SwapSeen:
         fit: whether the new side is compatible; None while its model is not known well enough.
         obeyed: every live router obeys the weights that were written last.
         laggards: names of routers that do not.
+        unheard: names of live routers that have not answered the operator for a while.
         warming: what the new side's first completions wait for; None once they have come back.
         checks: of the task; None if it has none.
         judgement: of the evidence; None before there is any.
@@ -130,7 +131,8 @@ class SwapSeen:
     delayed: Opening | None = None
     fit: Fit | None = None
     obeyed: bool = False
-    laggards: tuple[str, ...] = field(default=())
+    laggards: tuple[str, ...] = ()
+    unheard: tuple[str, ...] = ()
     warming: Reason | None = None
     checks: Checked | None = None
     judgement: Judgement | None = None

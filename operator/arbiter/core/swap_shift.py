@@ -62,8 +62,15 @@ def is_obeyed(flight: Flight, seen: SwapSeen, now: datetime) -> Flight | None:
 
 
 def waits_for_routers(flight: Flight, seen: SwapSeen, now: datetime) -> Flight:
-    """Say which routers do not obey yet, and until when that is waited for before they are replaced."""
+    """Say which routers do not obey yet, and until when that is waited for before they are replaced.
+
+    One that cannot be asked is waited for: it may obey, and whatever keeps the question from it would keep it from the
+    next router too.
+    """
     named = ", ".join(seen.laggards[:3])
+    if named and set(seen.laggards) <= set(seen.unheard):
+        told = f"the operator cannot reach {named} to ask which weights are obeyed"
+        return flight.waits(Reason(ReasonCode.RoutersBehind, told), "weights move again once the routers answer")
     told = f"the newest weights are not obeyed yet by {named}" if named else "no router is there yet that could obey"
     waits_already = flight.reason.code is ReasonCode.RoutersBehind and flight.next is not None
     deadline = flight.next.at if waits_already and flight.next is not None else None
@@ -76,7 +83,10 @@ ROUTER_DEADLINE_S: Final = 30
 
 
 def is_blind(flight: Flight, seen: SwapSeen, _now: datetime) -> Flight | None:
-    """Hold while a metric that had figures has none."""
+    """Hold while routers do not say what they count, and while a metric that had figures has none."""
+    if seen.unheard:
+        told = f"the operator cannot reach {', '.join(seen.unheard[:3])}, so what is counted there is not known"
+        return flight.waits(Reason(ReasonCode.MetricsUnavailable, told), "weights move again once the routers answer")
     if seen.judgement is None or not seen.judgement.must_hold:
         return None
     return flight.waits(seen.judgement.reason, "weights move again once there are figures")
@@ -100,7 +110,7 @@ def has_evidence(flight: Flight, seen: SwapSeen, now: datetime) -> Flight | None
     limit = flight.policy.analysis.max_extensions
     told = so_far(seen) or "no block of requests has compared both sides yet"
     if flight.extensions < limit:
-        extended = replace(flight, extensions=flight.extensions + 1)
+        extended = _extended(flight, now)
         return extended.waits(_held(extended, told), _step_ends(flight), _ends_at(extended, now))
     match flight.policy.analysis.on_inconclusive:
         case OnInconclusive.Promote:
@@ -169,6 +179,16 @@ def _weight_after(flight: Flight) -> int:
 def _ends_at(flight: Flight, now: datetime) -> datetime:
     hold_s = flight.steps[flight.step - 1].hold_s
     return flight.since(now) + timedelta(seconds=hold_s * (1 + flight.extensions))
+
+
+def _extended(flight: Flight, now: datetime) -> Flight:
+    """Hold a step as long again. While something else has held it, no extension has passed."""
+    extended = replace(flight, extensions=flight.extensions + 1)
+    late = now.replace(microsecond=0) - _ends_at(extended, now)
+    if late <= timedelta(0):
+        return extended
+    hold = timedelta(seconds=flight.steps[flight.step - 1].hold_s)
+    return replace(extended, held_since=flight.since(now) + late + hold)
 
 
 def _step_ends(flight: Flight) -> str:

@@ -9,6 +9,7 @@ RULE says after which writes it dies:
     never       after none
     each        after each object's write, `OFTEN` times where it is written again and again
     nth=N       once, after the N-th write; it goes on undisturbed from then
+    moves       once after each write that moves a swap: to a phase, a step or a weight, or a table to other shares
     stops=WHAT  it does not die, but stops itself by SIGSTOP when it is about to write what is so named, once
 
 In FOLDER the files `writes` and `deaths` have a line for each write that was done, and for each that was died of; the
@@ -21,6 +22,7 @@ but that they pass; so each further life removes the Lease first, as if they had
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -79,6 +81,8 @@ class Life:
                 return self._died[what] < OFTEN
             case "nth":
                 return not self._died and self._written == int(self._after)
+            case "moves":
+                return " moves " in what and not self._died[what]
             case _:
                 return False
 
@@ -116,7 +120,7 @@ class Life:
                     return beside.submit(asyncio.run, self._late(command, request)).result()
             async with one_at_a_time:  # else a death of one write hides what another one had just done
                 answer = await ASK(connection, request)
-                self.wrote(_named(request))
+                self.wrote(_named(request) + (_move(request) if self._rule == "moves" else ""))
             return answer
 
         setattr(Connection, "ask", ask_and_note)  # noqa: B010  mypy lets nobody assign to a method
@@ -153,6 +157,22 @@ def _named(request: Request) -> str:
     """What was written: the verb, and the object's place."""
     name = (request.body or {}).get("metadata", {}).get("name", "")
     return f"{request.method} {request.path}" + (f"/{name}" if request.method == "POST" else "")
+
+
+def _move(request: Request) -> str:
+    """What a write says of where a swap is; nothing for any other write."""
+    body = request.body or {}
+    status = body.get("status") or {}
+    if "/modelswaps/" in request.path and "phase" in status:
+        place = status.get("progress") or "", status.get("outcome") or "", status.get("stage") or ""
+        return f" moves {' '.join((status['phase'], *filter(None, place)))}"
+    if "/modelpools/" in request.path and status.get("tasks"):
+        return f" moves {[(each['name'], (each.get('active') or {}).get('model')) for each in status['tasks']]}"
+    if routes := (body.get("data") or {}).get("routes.json"):
+        tasks = json.loads(routes)["tasks"]
+        shares = {name: [(each["model"], each["weight"]) for each in tasks[name]["targets"]] for name in sorted(tasks)}
+        return f" moves {shares}"
+    return ""
 
 
 async def _as_if_the_lease_had_run_out(command: list[str]) -> None:

@@ -128,6 +128,7 @@ class Operators:
         leading: bool = True,
         environment: Mapping[str, str] | None = None,
         program: tuple[str, ...] = ("arbiter.cli.main",),
+        group: int | None = None,
     ) -> HostOperator:
         """Start one more.
 
@@ -136,6 +137,7 @@ class Operators:
             leading: wait until it leads.
             environment: further variables, such as a point at which it is to fail.
             program: the module that is run, and what it takes before the operator's own command.
+            group: its group, by which a test can tell its packets from others; that of the tests if None.
         """
         self._begun += 1
         name = f"operator-{self._begun}"
@@ -156,7 +158,9 @@ class Operators:
         command = (sys.executable, "-m", *program, "operator", *options, *more)
         variables = {**os.environ, "PYTHONPATH": f"{ROOT / 'operator'}{os.pathsep}{ROOT}", **(environment or {})}
         with log.open("wb") as writing:
-            process = subprocess.Popen(command, stderr=writing, env=variables)  # noqa: S603  our own program
+            process = subprocess.Popen(  # noqa: S603  our own program
+                command, stderr=writing, env=variables, group=group
+            )
         operator = HostOperator(process, log, f"http://127.0.0.1:{port}")
         self._stack.callback(_ended, operator)
         if leading:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -103,6 +104,13 @@ class Place:
             for each in found
             if "deletionTimestamp" not in each["metadata"]
         }
+
+    def epochs(self, router: str) -> list[int]:
+        """Give the epochs of all tables that a router has obeyed, in order; it may not have gone back."""
+        log = self.kubectl("logs", router, "--tail=-1")
+        found = [int(epoch) for epoch in re.findall(r"table in force: epoch (\d+)", log)]
+        assert found == sorted(found), f"{router} went back: {found}"
+        return found
 
     def left_of(self, pool: str) -> list[str]:
         """Give what there is of a pool, pods that are on their way out left out."""

@@ -3,13 +3,18 @@
 The models run elsewhere, so that a test decides how they behave. Each story has a pool and clients of its own; all of
 them begin together, because to prove that a model is no worse takes minutes, however short the steps are. In none of
 them a request fails, and none is cut.
+
+The operator is killed right after each move of each swap, wherever it is written down first: once when it begins a
+phase, a step or a weight, once when a pool's active model changes, once when routers are told other shares.
 """
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,8 +26,9 @@ from tests.traffic.driver import Load, Traffic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
-    from tests.e2e.serving.operators import Operators
+    from tests.e2e.serving.operators import HostOperator, Operators
     from tests.e2e.serving.place import Place
 
 pytestmark = [pytest.mark.cluster, pytest.mark.devcluster]
@@ -30,8 +36,18 @@ pytestmark = [pytest.mark.cluster, pytest.mark.devcluster]
 LOAD = Load(task="chat", clients=6, stream_tokens=16, plain_tokens=2, pause_s=0.1)
 
 GOOD = ("first", "second", "third")
-STORIES = ("equal", "failing", "slow", "spoiled", "commands", "gitops")
-"""The pools, each named after its story."""
+EQUAL = {
+    "equal": LOAD,
+    "equal-quick": replace(LOAD, clients=10, stream_tokens=4, pause_s=0.3),
+    "equal-long": replace(LOAD, clients=4, stream_tokens=24, pause_s=0.0),
+}
+"""Pools whose new model is as good as the old one, and how they are asked."""
+
+STORIES = {**dict.fromkeys(("failing", "slow", "spoiled", "commands", "gitops"), LOAD), **EQUAL}
+"""The pools, each named after its story, and how they are asked."""
+
+BUSY = "import time\nwhile True:\n if time.monotonic() % 8 > 3: time.sleep(1)"
+"""Computes for three or four seconds of eight, and takes them from models and routers alike."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +58,15 @@ class Pools:
         place: where they are.
         models: the servers that run their models.
         traffic: the clients of each.
+        operator: the one that dies of every move, and is started anew.
+        folder: where it notes moves and deaths.
     """
 
     place: Place
     models: Upstream
     traffic: dict[str, Traffic]
+    operator: HostOperator
+    folder: Path
 
     def seen(self, pool: str, name: str) -> Seen:
         """Give a ModelSwap of a pool."""
@@ -79,20 +99,33 @@ def models() -> Iterator[Upstream]:
 
 
 @pytest.fixture(scope="module")
-def pools(place: Place, hosts: Operators, models: Upstream) -> Iterator[Pools]:
+def busy() -> Iterator[None]:
+    """Have somebody else on the machine."""
+    process = subprocess.Popen((sys.executable, "-c", BUSY))  # noqa: S603  our own program
+    yield
+    process.kill()
+    process.wait(10)
+
+
+@pytest.fixture(scope="module")
+def pools(
+    place: Place, hosts: Operators, models: Upstream, busy: None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Pools]:
     """Have all pools served and asked, and ask for the swaps that are decided by what is measured."""
-    hosts.start()
+    assert busy is None
+    folder = tmp_path_factory.mktemp("moves")
+    operator = hosts.start(leading=False, program=("tests.e2e.serving.dying", "moves", str(folder)))
     place.apply(POLICY, *(external(name, f"{models.address}/{name}", name) for name in (*GOOD, "failing", "slow")))
     place.apply(checks("capitals", 100), *map(wish, STORIES))
     with ExitStack() as asking:
         traffic = {}
-        for name in STORIES:
-            place.ready(f"modelpool/{name}")
-            traffic[name] = asking.enter_context(Traffic(place.url(name), LOAD))
+        for name, load in STORIES.items():
+            place.ready(f"modelpool/{name}", 240)
+            traffic[name] = asking.enter_context(Traffic(place.url(name), load))
         for each in traffic.values():
             each.more(10)
-        place.apply(wish("equal", "second"), wish("failing", "failing"), wish("slow", "slow"))
-        yield Pools(place, models, traffic)
+        place.apply(*(wish(name, "second") for name in EQUAL), wish("failing", "failing"), wish("slow", "slow"))
+        yield Pools(place, models, traffic, operator, folder)
 
 
 def test_a_failing_model_rolls_back_and_clients_are_served(pools: Pools) -> None:
@@ -211,14 +244,28 @@ def test_gitops_that_applies_every_second_moves_nothing(pools: Pools) -> None:
     pools.unharmed("gitops", "applied every second")
 
 
-def test_an_equal_model_is_promoted(pools: Pools, count: Callable[..., None]) -> None:
+@pytest.mark.parametrize("name", EQUAL)
+def test_an_equal_model_is_promoted(pools: Pools, name: str, count: Callable[..., None]) -> None:
     """On evidence: every metric has shown that it is no worse, and all that was decided is on the object."""
-    status = pools.seen("equal", "equal-chat-1").ended("Promoted", 600)
+    status = pools.seen(name, f"{name}-chat-1").ended("Promoted", 600)
     assert [each["phase"] for each in status["history"]] == ["Preparing", "Shifting", "Watching", "Ended"]
     shown = {each["name"]: each for each in status["metrics"]}
     assert set(shown) == {"success", "errors", "first-token", "per-token"}
-    assert all(shown[name]["verdict"] in {"NotWorse", "Better"} for name in ("success", "first-token", "per-token"))
-    assert active(pools.place, "equal")["model"] == "second"
-    assert pools.place.status("modelpool/equal")["tasks"][0]["previous"]["model"] == "first"
-    pools.unharmed("equal", "promoted")
-    count("completions served", sum(len(each.seen().attempts) for each in pools.traffic.values()))
+    assert all(shown[each]["verdict"] in {"NotWorse", "Better"} for each in ("success", "first-token", "per-token"))
+    assert active(pools.place, name)["model"] == "second"
+    assert pools.place.status(f"modelpool/{name}")["tasks"][0]["previous"]["model"] == "first"
+    pools.unharmed(name, "promoted")
+    count("completions served", len(pools.traffic[name].seen().attempts))
+
+
+def test_the_operator_has_died_of_every_move(pools: Pools, count: Callable[..., None]) -> None:
+    """None was left out, and no router has obeyed an older leader after a newer one."""
+    assert pools.operator.end() == 0, pools.operator.log.read_text()
+    moves = {line for line in (pools.folder / "writes").read_text().splitlines() if " moves " in line}
+    assert set((pools.folder / "deaths").read_text().splitlines()) == moves
+    begun = {line.partition(" moves ")[2].split()[0] for line in moves if "/modelswaps/" in line}
+    assert begun >= {"Preparing", "Shifting", "Watching", "RollingBack", "Ended"}
+    for router in pools.place.listed("pods", "app.kubernetes.io/component=router"):
+        assert pools.place.epochs(router["metadata"]["name"])
+    others = pools.traffic.keys() - EQUAL.keys()
+    count("completions served", sum(len(pools.traffic[name].seen().attempts) for name in others))

@@ -192,6 +192,7 @@ def test_a_router_that_did_not_answer_has_said_nothing() -> None:
     assert [router.read_at for router in world.pool().routers] == [None, None]
     assert [router.in_flight for router in world.pool().routers] == [None, None]
     assert world.scrape.failures == 3
+    assert [router.silent for router in world.pool().routers] == [False, False]
     assert list(world.scrape.fences()) == []
 
 
@@ -304,7 +305,8 @@ def test_a_model_knows_its_resolver_and_who_uses_it() -> None:
 
 
 def test_each_is_asked_in_its_own_rhythm() -> None:
-    """Often while a router obeys another table, seldom at rest, and ever more seldom in vain."""
+    """Often while a router obeys another table, seldom at rest, and ever more seldom in vain: then it is silent."""
+    silences: list[bool] = []
 
     async def story() -> list[int]:
         now, counts = 0.0, []
@@ -313,6 +315,7 @@ def test_each_is_asked_in_its_own_rhythm() -> None:
         world = World(answers)
         world.cache.pool_seen(("team", "assistant"), pool())
         put_pods(world, r1=ROUTER)
+        (router,) = world.cache.pods
         task = asyncio.create_task(world.scrape.run(lambda: now, lambda: NOW))
 
         async def turns(seconds: int) -> int:
@@ -325,8 +328,12 @@ def test_each_is_asked_in_its_own_rhythm() -> None:
             return sum(url.endswith("routes") for url in answers.asked) - before
 
         counts.append(await turns(64))
+        silences.append(world.scrape.is_silent(router))
+        told = world.concerned.count(POOL)
         answers.answers["routes"] = routes()
         counts.append(await turns(60))
+        silences.append(world.scrape.is_silent(router))
+        assert world.concerned.count(POOL) > told
         body = child("assistant-routes", data={ROUTES_KEY: json.dumps(hash_of)})
         world.cache.child_seen(CONFIG_MAPS, ("team", "assistant-routes"), body)
         table = world.tables.of(POOL)
@@ -347,6 +354,7 @@ def test_each_is_asked_in_its_own_rhythm() -> None:
     finally:
         module.TURN_S = turn
     assert 4 <= in_vain <= 8
+    assert silences == [True, False]
     assert 25 <= awaited <= 60
     assert 2 <= at_rest <= 5
     assert draining >= 15, "what is to go still has requests"

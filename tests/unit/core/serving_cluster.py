@@ -113,6 +113,8 @@ class Cluster:
     """Engines that say that they compute, by their Deployment."""
     deaf: bool = False
     """Routers do not obey new tables."""
+    last_heard: tuple[RouterView, ...] | None = None
+    """What routers said before the operator was cut off from them; None while it is not."""
     swaps: dict[str, ModelSwap] = field(default_factory=dict)
     policy: SwapPolicySpec | None = DEFAULT_POLICY
     rate: float = 0.0
@@ -240,6 +242,8 @@ class Cluster:
         name = next(iter(self._deployments(names.ROUTER)), None)
         if name is None or not self.started.get(name, 0):
             return ()
+        if self.last_heard is not None:
+            return self.last_heard
         pod = self._pod(name, ready=self._is_up(name) and bool(self.obeyed), **(self._trouble(name) or {}))
         if not self.obeyed:
             return (RouterView(pod, in_flight={}, read_at=self.now),)
@@ -256,6 +260,10 @@ class Cluster:
                 feed=Feed("router-0", round(self.now.timestamp() * 1000), tuple(self.slices[-400:])),
             ),
         )
+
+    def cut_off(self) -> None:
+        """Let the operator hear nothing more from routers, which go on serving."""
+        self.last_heard = tuple(replace(router, silent=True) for router in self._routers())
 
     def _routes_text(self) -> str:
         kept = self.objects.get(ObjectKey("ConfigMap", names.routes_name(self.pool.metadata.name)))

@@ -141,6 +141,20 @@ def paused() -> Story:
     )
 
 
+def undecided_when_paused() -> Story:
+    """A long pause uses up none of the extensions: evidence gets the time that the policy grants."""
+    story = begun().see("undecided", judgement=UNDECIDED).see("told to pause", intent=Intent.Pause).wait(3600)
+    return story.see("told to run", intent=Intent.Run).wait(59).see("proven", judgement=PROVEN).wait(1)
+
+
+def out_of_reach() -> Story:
+    """A router that the operator cannot ask holds the step, and is not replaced for that."""
+    cut = ("assistant-router-1",)
+    story = begun().see("undecided", judgement=UNDECIDED).see("the router is out of reach", unheard=cut).wait(3600)
+    story = story.see("it answers", unheard=()).see("proven", judgement=PROVEN).wait(60)
+    return story.see("it obeys nothing and is out of reach", obeyed=False, laggards=cut, unheard=cut).wait(60)
+
+
 def windows() -> Story:
     """Outside of its window a swap does not begin and weights do not rise; a rollback never waits."""
     story = Story().see("it is asked for at noon", window=CLOSED).see("the window opens", window=OPEN)
@@ -240,6 +254,8 @@ STORIES: dict[str, Callable[[], Story]] = {
         told_to_promote,
         superseded,
         paused,
+        undecided_when_paused,
+        out_of_reach,
         windows,
         undone,
         replicas,

@@ -268,6 +268,19 @@ def deaf_router(tale: Tale) -> None:
     assert not tale.cluster.deaf
 
 
+def cut_off(tale: Tale) -> None:
+    """The operator cannot ask routers any more: no router is replaced for that, and nothing rises until it can."""
+    tale.cluster.rate = 40.0
+    tale.edit("qwen3")
+    tale.run(60)
+    tale.say("From now on the operator cannot reach the router, which goes on serving.")
+    tale.cluster.cut_off()
+    tale.run(180)
+    tale.say("It can again.")
+    tale.cluster.last_heard = None
+    tale.run(60)
+
+
 def withdrawn(tale: Tale) -> None:
     """The task of a swap is taken out of the pool, and nothing else uses its old model: the swap ends at once."""
     tale.cluster.rate = 40.0
@@ -323,6 +336,7 @@ STORIES: dict[str, Callable[[Tale], None]] = {
         unreadable_checks,
         no_policy,
         deaf_router,
+        cut_off,
         withdrawn,
         operator_back,
         no_room_for_a_new_revision,
