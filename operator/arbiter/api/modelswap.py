@@ -164,7 +164,8 @@ class Weights(Part):
     """As every live router obeys it."""
 
     since: AwareDatetime | None = None
-    """Since when every live router obeys what it was told last. Left out: not all do yet."""
+    """Since when every live router obeys what it was told last; before requests move, since when the new side is asked.
+    Left out: not all do yet."""
 
 
 class NextAction(Part):

@@ -25,6 +25,7 @@ from tests.e2e.engines import answers
 from tests.e2e.running import devcluster, said
 from tests.e2e.serving.elsewhere import elsewhere
 from tests.e2e.serving.wishes import QUESTION, external, pool
+from tests.e2e.swap.swaps import POLICY, Seen, swap
 from tests.traffic.driver import Load, Traffic
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ AGAIN_S = 120.0
 """Seconds that may pass until everybody has found the API server again: pauses have grown meanwhile."""
 
 LOAD = Load(task="chat", clients=4, stream_tokens=64, pause_s=0.02)
-TASKS = [{"name": "chat", "model": "remote"}, {"name": "code", "model": "remote"}]
+TASKS = [{"name": "chat", "model": "other"}, {"name": "code", "model": "remote"}]
 KILLED = "router killed"
 ROUTER_PORT = 8080
 
@@ -141,10 +142,11 @@ def harmed_by_the_kill(report: Report) -> None:
 
 @pytest.fixture(scope="module")
 def leader(place: Place, hosts: Operators) -> Iterator[HostOperator]:
-    """Have a pool with two routers that serves, and the operator that leads."""
+    """Have a pool with two routers that serves, another model for it, and the operator that leads."""
     with elsewhere() as url:
         leading = hosts.start()
-        place.apply(external("remote", url), pool("assistant", "remote", router={"replicas": 2}))
+        place.apply(POLICY, external("remote", url), external("other", f"{url}/other"))
+        place.apply(pool("assistant", "remote", swapPolicy="seconds", router={"replicas": 2}))
         place.ready(POOL)
         yield leading
 
@@ -152,8 +154,14 @@ def leader(place: Place, hosts: Operators) -> Iterator[HostOperator]:
 def test_traffic_flows_while_the_api_server_is_away_and_a_router_restarts(
     place: Place, hosts: Operators, leader: HostOperator, count: Callable[..., None]
 ) -> None:
-    """A router that is killed comes back with the table that it kept; the operator leads as soon as it can."""
+    """A router that is killed comes back with the table that it kept; the operator leads as soon as it can.
+
+    A swap is in the middle of its first step then. Routers keep to it, and it goes on when everybody is back.
+    """
     steady, killed = routers(place)
+    place.apply(swap("halfway", "other"))
+    halfway = Seen(place, "halfway")
+    halfway.obeyed()
     known, wishes = killed.table(), place.wishes()
     with ExitStack() as asking:
         traffic = asking.enter_context(Traffic(steady.url, LOAD))
@@ -182,8 +190,11 @@ def test_traffic_flows_while_the_api_server_is_away_and_a_router_restarts(
         assert successor.leads, successor.log.read_text()
         place.ready(POOL)
         assert place.wishes() == wishes
+        assert halfway.status()["phase"] == "Shifting"
+        halfway.intend("Promote")
+        halfway.ended("Promoted", AGAIN_S)
         traffic.mark("pool edited")
-        place.apply(pool("assistant", "remote", router={"replicas": 2}, tasks=TASKS))
+        place.apply(pool("assistant", "", swapPolicy="seconds", router={"replicas": 2}, tasks=TASKS))
         place.until(lambda: serves(place) == ["chat", "code"], "the edit is served", AGAIN_S)
         for router in (steady, killed):
             place.until(partial(obeys_later, router, known), "each router obeys a later table", AGAIN_S)

@@ -79,6 +79,17 @@ class Seen:
             raise AssertionError(f"{error}: {json.dumps(last, indent=1)}") from error
         return last
 
+    def obeyed(self, seconds: float = 120) -> dict[str, Any]:
+        """Wait until the new side has requests, and every router obeys that."""
+
+        def is_obeyed(status: dict[str, Any]) -> bool:
+            shifts = status.get("phase") == "Shifting" and status["weights"].get("since") is not None
+            return shifts or status.get("phase") == "Ended"
+
+        status = self.until(is_obeyed, "is obeyed", seconds)
+        assert status["phase"] == "Shifting", json.dumps(status, indent=1)
+        return status
+
     def in_phase(self, phase: str, seconds: float = 120) -> dict[str, Any]:
         """Wait until it is in a phase, or has ended."""
         return self.until(lambda status: status.get("phase") in {phase, "Ended"}, f"is {phase}", seconds)

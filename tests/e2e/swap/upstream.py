@@ -134,6 +134,8 @@ def upstream() -> Iterator[Upstream]:
             running.add(task)
             try:
                 await servers.serve(reader, writer)
+            except asyncio.CancelledError:
+                pass  # the servers end; asyncio would log an end by cancellation as a mistake
             finally:
                 running.discard(task)
 
