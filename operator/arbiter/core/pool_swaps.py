@@ -265,6 +265,9 @@ def _learnt(facts: PoolFacts, flight: Flight, found: Look) -> tuple[Flight, Judg
         return flight, None
     now_ms = round(facts.now.timestamp() * 1000)
     learnt = flight.learnt
+    if learnt is None and found.asked.unread:
+        # What is learnt from is settled once: without the checks quality would be left out of it.
+        return flight, None
     if learnt is None:
         learnt = Learnt.begin(flight.policy, flight.task, found.asked.scored, len(flight.steps) + 1, now_ms)
     task = next((each for each in facts.pool.spec.tasks if each.name == flight.task), None)

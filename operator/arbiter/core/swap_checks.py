@@ -66,6 +66,11 @@ class Asked:
     scored: Scored = Scored.NOT
     problem: Reason | None = None
 
+    @property
+    def unread(self) -> bool:
+        """Whether the checks are there and have not been read yet, as right after a start of the operator."""
+        return self.problem is not None and self.problem.code is ReasonCode.ChecksRunning
+
 
 def checks_of(facts: PoolFacts, task: Task) -> Checks | Reason | None:
     """Give the checks of a task, or why they cannot be had; None if it has none."""
@@ -88,7 +93,8 @@ def ask_checks(facts: PoolFacts, needed: Needed, flight: Flight, task: Task | No
     if checks is None or not flight.analysed:
         return Asked(flight.pairs)
     if isinstance(checks, Reason):
-        return Asked(flight.pairs, problem=checks)
+        # Whatever was asked before still guards.
+        return Asked(flight.pairs, scored=Scored.NOT if flight.pairs is None else Scored.GUARDED, problem=checks)
     pairs = flight.pairs
     if pairs is None or (pairs.checks != checks.hash and not flight.moves_requests):
         pairs = Pairs(checks.hash)

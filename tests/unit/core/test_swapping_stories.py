@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from arbiter.api.localmodel import EngineType
-from arbiter.api.modelswap import Outcome
+from arbiter.api.modelswap import Outcome, Phase
 from arbiter.api.swappolicy import SwapPolicySpec
+from arbiter.core.analysis_settings import MetricName
 from arbiter.core.facts import NodeFacts
 from arbiter.core.snapshot import PodPhase
 from tests.unit.core.serving_cluster import GIB, SETTINGS, cluster
@@ -342,6 +343,26 @@ STORIES: dict[str, Callable[[Tale], None]] = {
         no_room_for_a_new_revision,
     )
 }
+
+
+@pytest.mark.parametrize("text", [None, "unreadable"])
+def test_quality_guards_whenever_an_operator_starts_anew(text: str | None) -> None:
+    """Right after its start it has not read the checks yet, and whoever edits them may spoil them just then."""
+    tale = Tale(cluster(TWO_MODELS))
+    tale.serve()
+    tale.cluster.rate = 40.0
+    tale.cluster.checks["capitals"] = CAPITALS
+    tale.cluster.edit(tasks=[CHECKED])
+    while (swap := tale.cluster.swaps.get("assistant-chat-1")) is None or swap.status.phase is not Phase.Shifting:
+        tale.run(5)
+    before = tale.cluster.checks.pop("capitals")
+    if text is not None:
+        tale.cluster.checks["capitals"] = text
+    tale.run(10)
+    tale.cluster.checks["capitals"] = before
+    tale.run(30)
+    shown = {metric.name for metric in tale.cluster.swaps["assistant-chat-1"].status.metrics}
+    assert MetricName.QUALITY in shown
 
 
 @pytest.mark.parametrize("name", STORIES)
