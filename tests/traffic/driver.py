@@ -260,6 +260,10 @@ class Traffic:
         """See `Driver.settle`."""
         self._do(self._driver.settle())
 
+    def rest(self) -> None:
+        """Begin no more requests, and let the running ones end."""
+        self._do(self._driver.stop())
+
     def seen(self) -> Report:
         """What has ended until now."""
         return self._driver.seen()

@@ -319,9 +319,14 @@ _CLEARING = frozenset({Stage.ClearingOld, Stage.ClearingNew})
 
 
 def _settled(answer: RouterAnswer, table: RouteTable) -> bool:
-    """Whether nothing is awaited of a router: it obeys the table, and serves nothing that is to go."""
-    routed = {backend.revision for task in table.tasks.values() for backend in task.backends}
-    return answer.hash == table.hash and all(revision in routed for revision, _ in answer.in_flight)
+    """Whether nothing is awaited of a router: it obeys the table, and serves nothing that is to go.
+
+    What is taken back stands in the table still, without weight, until its answers have ended.
+    """
+    tasks = table.tasks.values()
+    stays = {target.backend.revision for task in tasks for target in task.targets if target.weight}
+    stays |= {backend.revision for task in tasks for backend in task.fallback}
+    return answer.hash == table.hash and all(revision in stays for revision, _ in answer.in_flight)
 
 
 def _answers(pod: SeenPod) -> bool:

@@ -1,6 +1,7 @@
 """A swap as a person with kubectl sees it, and the policy of seconds that these tests ramp by.
 
-Times are short and nothing else: error rates, margins, and the least counts of blocks are those of real policies.
+Times are short and nothing else: error rates, margins, and the least counts of blocks are those of real policies. What
+stays undecided is held, because a machine that is busy with something else is a reason to wait and to nothing else.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ POLICY: dict[str, Any] = {
             "watch": "5s",
             "keepHot": "10m",
         },
-        "analysis": {"slice": "1s", "blockLength": "1s", "maxExtensions": 100},
+        "analysis": {"slice": "1s", "blockLength": "1s", "maxExtensions": 100, "onInconclusive": "Hold"},
         "warmUp": {"skipRequests": 0, "deadline": "2m"},
         "rollback": {"drain": "5s"},
     },

@@ -43,7 +43,7 @@ ENGINE = {
 }
 SHARED = {"arbiter.dev/pool": "assistant", "app.kubernetes.io/component": "engine", "arbiter.dev/engine": "Ollama"}
 TARGET = {"side": "old", "weight": 100, "revision": "0a0a0a0a0a", "model": "m", "engine": "LlamaCpp", "service": "s"}
-TABLE = {
+TABLE: dict[str, Any] = {
     "version": 1,
     "epoch": 3,
     "generation": 17,
@@ -358,6 +358,45 @@ def test_each_is_asked_in_its_own_rhythm() -> None:
     assert 25 <= awaited <= 60
     assert 2 <= at_rest <= 5
     assert draining >= 15, "what is to go still has requests"
+
+
+@pytest.mark.parametrize(
+    ("side", "least", "most"),
+    [
+        pytest.param("old", 2, 5, id="requests on the side that keeps them"),
+        pytest.param("new", 25, 60, id="requests on the side that is taken back"),
+    ],
+)
+def test_a_router_is_asked_often_until_what_is_taken_back_is_idle(
+    monkeypatch: pytest.MonkeyPatch, side: str, least: int, most: int
+) -> None:
+    """It stands in the table still, without weight; a swap ends only once its answers have."""
+    monkeypatch.setattr("arbiter.controller.scrape.TURN_S", 0.0)
+    new = {**TARGET, "side": "new", "weight": 0, "revision": "1b1b1b1b1b"}
+    chat = {**TABLE["tasks"]["chat"], "targets": [new, TARGET]}
+    text = json.dumps({**TABLE, "tasks": {"chat": chat}})
+
+    async def story() -> int:
+        now, answers = 0.0, Answers(slices=feed((17, "chat", side, 2, 1)))
+        world = World(answers)
+        world.cache.pool_seen(("team", "assistant"), pool())
+        world.cache.child_seen(
+            CONFIG_MAPS, ("team", "assistant-routes"), child("assistant-routes", data={ROUTES_KEY: text})
+        )
+        table = world.tables.of(POOL)
+        assert table is not None
+        answers.answers["routes"] = routes(table={"epoch": 3, "generation": 17, "hash": table.hash})
+        put_pods(world, r1=ROUTER)
+        task = asyncio.create_task(world.scrape.run(lambda: now, lambda: NOW))
+        for _ in range(60):
+            now += 1.0
+            await asyncio.sleep(0.001)
+            await asyncio.sleep(0.001)
+        task.cancel()
+        await asyncio.wait({task})
+        return sum(url.endswith("routes") for url in answers.asked)
+
+    assert least <= asyncio.run(story()) <= most
 
 
 def test_a_pool_knows_its_swaps_and_what_rules_them() -> None:
