@@ -8,8 +8,9 @@ BIN := $(VENV)/bin
 REPORTS := .cache
 
 .DEFAULT_GOAL := help
-.PHONY: help install check compiled unit unit-compiled contract test calibration bench bench-cluster bench-core bench-operator bench-router \
-        bench-swap bench-venv fuzz mutation lock clean cluster cluster-down e2e demo image need-python need-go
+.PHONY: help install check compiled unit unit-compiled contract test calibration bench bench-calibration bench-cluster \
+        bench-core bench-operator bench-router bench-swap bench-venv soak-swap fuzz mutation lock clean cluster cluster-down \
+        e2e demo image need-python need-go
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9 -]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -92,6 +93,12 @@ bench-operator: install need-go ## the operator: 1,000 models and 100 pools, and
 
 bench-swap: install ## swaps on a real cluster: promoted, undone, rolled back, and to a cold model; REPEATS=n
 	@$(BIN)/python -m bench.swap $(if $(REPEATS),--repeats $(REPEATS))
+
+soak-swap: install ## fifty swaps between identical models on a real cluster, and what routers counted; RAMPS=n; half an hour
+	@$(BIN)/python -m bench.soak $(if $(RAMPS),--ramps $(RAMPS))
+
+bench-calibration: install ## the evidence over thousands of ramps drawn from what a soak recorded; SEED=n REPORT=file
+	@$(BIN)/python -m bench.recorded $(if $(SEED),--seed $(SEED)) $(if $(REPORT),--report $(REPORT))
 
 bench-core: install ## one evidence block, histograms, schemas: time of each
 	@$(BIN)/python -m bench.core

@@ -97,11 +97,11 @@ def claims(results: Mapping[str, Result], *, quick: bool) -> list[Claim]:
     for result in results.values():
         match result.scenario.group:
             case "margin" | "latency-margin":
-                found += [_rare(result, rollback=0.01), _rare(result, gate=0.05)]
+                found += [rare(result, rollback=0.01), rare(result, gate=0.05)]
             case "bursts" | "bursts-equal" | "errors-margin" | "load" | "drift":
-                found.append(_rare(result, rollback=0.01))
+                found.append(rare(result, rollback=0.01))
             case "bursts-margin" | "quality-margin":
-                found.append(_rare(result, gate=0.05))
+                found.append(rare(result, gate=0.05))
             case "load-pooled" | "load-routing":
                 found.append(_often(result))
             case _:
@@ -122,7 +122,7 @@ def _size(result: Result, span: tuple[int, int], *, quick: bool) -> Claim:
     return Claim(text, low <= result.found_after() <= high)
 
 
-def _rare(result: Result, *, rollback: float | None = None, gate: float | None = None) -> Claim:
+def rare(result: Result, *, rollback: float | None = None, gate: float | None = None) -> Claim:
     """As rare as stated, as far as so many ramps can tell: a truth at the limit fails once in ten thousand."""
     limit, count = (rollback, result.rolled_back) if rollback else (gate, result.passed)
     ramps = len(result.outcomes)

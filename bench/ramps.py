@@ -60,14 +60,14 @@ def run_ramp(blocks: Iterable[tuple[int, Block]], settings: AnalysisSettings, *,
         if judgement.must_roll_back:
             culprit = next(each.name for each in judgement.metrics if each.verdict is Verdict.Worse)
             return Outcome(culprit, requests, minutes, gate_requests, gate_minutes)
-        if gate_requests is None and _gates_passed(judgement):
+        if gate_requests is None and gates_passed(judgement):
             gate_requests, gate_minutes = requests, minutes
             if to_gate:
                 break
     return Outcome("", requests, minutes, gate_requests, gate_minutes)
 
 
-def _gates_passed(judgement: Judgement) -> bool:
+def gates_passed(judgement: Judgement) -> bool:
     """As `gates_open`, but without waiting for a step's fewest requests, which are no matter of evidence."""
     asked = [each for each in judgement.metrics if not each.guard_only]
     return bool(asked) and all(each.passed for each in asked)
@@ -81,6 +81,6 @@ def run_scores(pairs: Iterable[tuple[float, float]], settings: AnalysisSettings)
         judgement = judge(evidence, settings)
         if judgement.must_roll_back:
             return Outcome(MetricName.QUALITY, n, 0.0, gate, None)
-        if gate is None and _gates_passed(judgement):
+        if gate is None and gates_passed(judgement):
             gate = n
     return Outcome("", n, 0.0, gate, None)

@@ -134,6 +134,16 @@ class Api:
         path = resource.path(self._namespace, name)
         return await self._connection.ask(Request("PATCH", path, {"fieldManager": MANAGER}, change, MERGE))
 
+    async def get(self, resource: Resource, name: str) -> dict[str, Any]:
+        """Give an object as it is stored."""
+        return await self._connection.ask(Request("GET", resource.path(self._namespace, name), {}))
+
+    async def listed(self, resource: Resource, labels: str) -> list[dict[str, Any]]:
+        """Give all objects of a kind that have these labels."""
+        path = resource.path(self._namespace)
+        found = await self._connection.ask(Request("GET", path, {"labelSelector": labels}))
+        return list(found["items"])
+
     @asynccontextmanager
     async def watched(
         self, resources: Sequence[Resource], told: Callable[[Told], None], labels: str = ""
