@@ -51,7 +51,6 @@ def test_one_model_takes_the_place_of_the_other(story: Story, count: Callable[..
     """It is said before why and what that means, and while requests wait; all are answered, and by one or the other."""
     place, traffic, old = story.place, story.traffic, story.task()["active"]["revision"]
     assert where(story) == ["node-2"]
-    traffic.mark("asked for")
     place.apply(asks("assistant", "second", placement=GPU))
     seen = story.swap()
     chosen = seen.until(lambda status: status.get("strategy") == "OneAtATime", "has chosen how")
@@ -69,5 +68,5 @@ def test_one_model_takes_the_place_of_the_other(story: Story, count: Callable[..
     traffic.mark("promoted")
     count("engines started", 2)
     count("completions served", story.over("one model in the other's place"))
-    assert set(traffic.seen().split("asked for", "promoted").counts) == {old, active(place)["revision"]}
+    assert set(traffic.seen().split(before="promoted").counts) == {old, active(place)["revision"]}
     assert set(traffic.seen().split("promoted").counts) == {active(place)["revision"]}

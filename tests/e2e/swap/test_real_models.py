@@ -2,7 +2,8 @@
 
 SmolLM2 knows its capitals; Gemma 3 270M is not tuned to follow instructions, and fails the task's checks. Without
 checks it is held back by what users would feel, once its engine has too little of a processor. Each story has a pool
-and clients of its own; all of them begin together, because evidence on latency takes minutes.
+and clients of its own; all of them begin together, because evidence on latency takes minutes, and all are asked to the
+end, because it comes slowly while a machine becomes idle: nothing is as slow any more as the slowest before.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ def test_a_model_that_fails_its_checks_is_rejected(stories: dict[str, Story], co
     assert [each["phase"] for each in status["history"]] == ["Preparing", "Ended"]
     assert {each["name"] for each in status["checks"]} >= {"capital", "japan"}
     assert active(story.place)["model"] == "smollm2"
-    count("completions served", story.over("rejected"))
+    count("completions served", story.unharmed("rejected"))
     assert set(story.traffic.seen().split().counts) == {active(story.place)["revision"]}
 
 
@@ -93,7 +94,7 @@ def test_a_model_whose_engine_is_too_slow_rolls_back(stories: dict[str, Story], 
     assert active(story.place, "slow")["model"] == "smollm2"
     assert story.place.status("modelpool/slow")["rejected"][0]["model"] == "slow"
     count("engines started", 2)
-    count("completions served", story.over("rolled back on latency"))
+    count("completions served", story.unharmed("rolled back on latency"))
 
 
 def test_an_equal_model_is_promoted_on_evidence(stories: dict[str, Story], count: Callable[..., None]) -> None:
@@ -107,4 +108,4 @@ def test_an_equal_model_is_promoted_on_evidence(stories: dict[str, Story], count
     assert active(story.place, "equal")["model"] == "again"
     assert story.task()["previous"]["model"] == "smollm2"
     count("engines started", 2)
-    count("completions served", story.over("promoted on evidence"))
+    count("completions served", story.unharmed("promoted on evidence"))
