@@ -79,7 +79,7 @@ def measured(place: Place, models: Upstream, repeats: int, say: Callable[[str], 
 def _promoted(place: Place, name: str) -> float:
     place.apply(swap(name, "second"))
     seen = Seen(place, name)
-    seen.until(lambda status: status.get("weights", {}).get("since") is not None, "is obeyed", LONGEST_S)
+    seen.obeyed(LONGEST_S)
     took = asyncio.run(_timed(place, {"spec": {"intent": "Promote"}}, name, "second")).seconds
     seen.ended("Promoted", LONGEST_S)
     return took
