@@ -130,6 +130,10 @@ class Quantity(Amount[Decimal]):
         """Round up to whole base units, as Kubernetes does: what is asked for is at least given."""
         return int(self.value.to_integral_value(rounding="ROUND_CEILING"))
 
+    def thousandths(self) -> int:
+        """Give it in thousandths, rounded up: the finest parts of a core that pods can ask for."""
+        return int((self.value * 1000).to_integral_value(rounding="ROUND_CEILING"))
+
     @classmethod
     def __get_pydantic_json_schema__(
         cls, _core: core_schema.CoreSchema, _handler: GetJsonSchemaHandler

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from arbiter.api.amounts import Quantity
 from arbiter.api.pod import TaintEffect
-from arbiter.core.facts import NodeFacts, Taint
+from arbiter.core.facts import CPU, NodeFacts, Taint
 from arbiter.core.manifests import names
 from arbiter.core.snapshot import PodPhase, PodView
 from arbiter.engines.runnable import CONTAINER, FETCH_CONTAINER
@@ -29,9 +29,6 @@ _SAYS_NOTHING = frozenset({"Completed", "Error"})
 
 _OVER = frozenset({"Succeeded", "Failed"})
 """Phases in which a pod holds nothing of its node any more."""
-
-_NOT_COUNTED = frozenset({"cpu"})
-"""Resources that no decision reads; a core is also the only one that is given in parts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,11 +249,11 @@ def _amounts(quantities: Mapping[str, str | int] | None) -> dict[str, int]:
 
 def _whole(quantities: Mapping[str, str | int]) -> Iterator[tuple[str, int]]:
     for name, text in quantities.items():
-        if name not in _NOT_COUNTED:
-            try:
-                yield name, int(Quantity.parse(text))
-            except ValueError:
-                continue  # a negative or unheard-of form: no decision can be made of it
+        try:
+            amount = Quantity.parse(text)
+            yield name, amount.thousandths() if name == CPU else int(amount)
+        except ValueError:
+            continue  # a negative or unheard-of form: no decision can be made of it
 
 
 def node_facts(body: Mapping[str, Any]) -> NodeFacts:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
+from arbiter.api.amounts import Quantity
 from arbiter.api.reasons import Reason, ReasonCode
 from arbiter.core.facts import Room, spell_bytes
 from arbiter.core.placement import inspect_nodes
@@ -129,13 +130,13 @@ def explain(
     return next(ailment for question in _QUESTIONS if (ailment := question(case)) is not None)
 
 
-def requested_memory(pod: Mapping[str, Any]) -> str | None:
-    """Give the memory that a pod's serving container asks of its node, as a quantity; None if it asks for none."""
+def requested(pod: Mapping[str, Any], resource: str) -> Quantity | None:
+    """Give what a pod's serving container asks of a resource of its node; None if it asks for none."""
     for container in pod.get("containers", ()):
         amounts = container.get("resources", {})
         for part in ("requests", "limits"):
-            if (amount := amounts.get(part, {}).get("memory")) is not None:
-                return str(amount)
+            if (amount := amounts.get(part, {}).get(resource)) is not None:
+                return Quantity.parse(str(amount))
     return None
 
 

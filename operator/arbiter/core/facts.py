@@ -7,7 +7,7 @@ The rule: a fact that has not been found out is None, never a zero or an empty s
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,6 +46,7 @@ class ModelFacts:
         context_window: tokens in one request and its answer.
         memory: bytes that the running model needs, on its GPUs if it gets some.
         pod_memory: bytes that its engine pod asks of a node, if the LocalModel sets them; None: as much as `memory`.
+        pod_cpu: thousandths of a core that it asks of a node; None: none.
         license: SPDX identifier, or the address of a licence.
         deprecated: why it should no longer be used.
         record: how it fared on the task; None if it was never seen there.
@@ -58,6 +59,7 @@ class ModelFacts:
     context_window: int | None = None
     memory: int | None = None
     pod_memory: int | None = None
+    pod_cpu: int | None = None
     license: str | None = None
     deprecated: str | None = None
     record: Record | None = None
@@ -91,7 +93,7 @@ class NodeFacts:
         ready: whether its kubelet says that it can run pods.
         schedulable: whether it is not cordoned.
         taints: what keeps pods off it.
-        allocatable: amounts for pods, by resource.
+        allocatable: amounts for pods, by resource; of cores thousandths.
         requested: amounts that all pods bound to it ask for, by resource.
         held_by_active: the part of `requested` that pods of the active revision give back when they go.
     """
@@ -113,10 +115,16 @@ class Room:
     Attributes:
         memory: bytes that it asks of a node; None if that is not known, or nothing is asked.
         gpu_memory: bytes that must fit on its GPUs together; None without GPUs, or if that is not known.
+        cpu: thousandths of a core that it asks of a node; None if nothing is asked.
     """
 
     memory: int | None = None
     gpu_memory: int | None = None
+    cpu: int | None = None
+
+
+CPU: Final = "cpu"
+"""The resource that is counted in thousandths."""
 
 
 def spell_bytes(count: int) -> str:

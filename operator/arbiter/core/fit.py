@@ -219,7 +219,8 @@ def _room(it: Candidacy) -> Room:
     model, shared = it.candidate, it.capacity.memory
     if model.engine == EngineType.Ollama and shared is not None:
         return Room(memory=int(shared), gpu_memory=model.memory)
-    return Room(memory=model.memory if model.pod_memory is None else model.pod_memory, gpu_memory=model.memory)
+    memory = model.memory if model.pod_memory is None else model.pod_memory
+    return Room(memory=memory, gpu_memory=model.memory, cpu=model.pod_cpu)
 
 
 def _license_allowed(it: Candidacy) -> Verdict | None:

@@ -15,7 +15,8 @@ from arbiter.api.modelpool import Needs, Residence, Serving
 from arbiter.api.pod import SelectorOperator
 from arbiter.api.reasons import ConditionType, Reason, ReasonCode
 from arbiter.core.candidacy import Candidacy
-from arbiter.core.facts import ModelFacts
+from arbiter.core.engine_health import requested
+from arbiter.core.facts import CPU, ModelFacts
 from arbiter.core.fit import judge_fit
 from arbiter.core.revisions import render
 from arbiter.core.routes import Backend
@@ -303,6 +304,7 @@ def model_facts(facts: PoolFacts, frozen: FrozenRevision, *, chosen: bool) -> Mo
         chosen: Arbiter chose it, so that it must not be deprecated.
     """
     model = facts.snapshot.models.get(frozen.model)
+    memory, cpu = requested(frozen.pod, "memory"), requested(frozen.pod, CPU)
     return ModelFacts(
         frozen.model,
         frozen.revision,
@@ -310,6 +312,8 @@ def model_facts(facts: PoolFacts, frozen: FrozenRevision, *, chosen: bool) -> Mo
         frozenset(frozen.capabilities) or None,
         frozen.context_window,
         frozen.memory,
+        pod_memory=None if memory is None else int(memory),
+        pod_cpu=None if cpu is None else cpu.thousandths(),
         license=None if model is None else model.spec.license,
         deprecated=None if not chosen or model is None else model.spec.deprecated,
     )

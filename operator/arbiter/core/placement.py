@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from arbiter.api.pod import NodeRequirement, NodeSelectorOperator, TaintEffect, TolerationOperator
-from arbiter.core.facts import spell_bytes
+from arbiter.core.facts import CPU, spell_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -250,6 +250,14 @@ def _has_memory(question: _Question) -> _Answer:
     ], []
 
 
+def _has_cpu(question: _Question) -> _Answer:
+    needed = question.room.cpu
+    free = question.free(CPU)
+    if needed is None or free is None or free >= needed:
+        return [], []
+    return [f"has {max(free, 0) / 1000:g} cores free, {needed / 1000:g} are needed"], []
+
+
 _QUESTIONS: tuple[Callable[[_Question], _Answer], ...] = (
     _is_ready,
     _is_schedulable,
@@ -259,4 +267,5 @@ _QUESTIONS: tuple[Callable[[_Question], _Answer], ...] = (
     _has_gpus,
     _has_gpu_memory,
     _has_memory,
+    _has_cpu,
 )

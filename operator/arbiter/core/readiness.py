@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from arbiter.api.amounts import Quantity
 from arbiter.api.reasons import Reason, ReasonCode
 from arbiter.core.actions import StartJob
-from arbiter.core.engine_health import Asked, explain, quoted, requested_memory
+from arbiter.core.engine_health import Asked, explain, quoted, requested
 from arbiter.core.manifests.names import router_name
 from arbiter.core.manifests.router import mounted_keys
 from arbiter.core.snapshot import EngineView
@@ -195,11 +194,11 @@ def ailment_of(facts: PoolFacts, frozen: FrozenRevision) -> Ailment:
     """Say why servers of a revision, some or all of them, do not take requests."""
     view = view_of(facts, frozen.engine_name(facts.name))
     pod = _pod(facts, frozen)
-    amount = requested_memory(pod)
+    amount = requested(pod, "memory")
     gpus = facts.pool.spec.placement.gpus
     demand = Asked(
         facts.pool.spec.placement,
-        None if amount is None else int(Quantity.parse(amount)),
+        None if amount is None else int(amount),
         frozen.memory if gpus is not None else None,
         frozen.startup_s,
     )

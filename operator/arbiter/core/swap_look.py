@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from arbiter.api.amounts import Quantity
 from arbiter.api.modelpool import Needs
 from arbiter.api.modelswap import Intent, Phase
 from arbiter.api.reasons import Reason, ReasonCode
 from arbiter.api.swappolicy import Strategy
 from arbiter.core.candidacy import Candidacy
-from arbiter.core.engine_health import STUCK, quoted, requested_memory
+from arbiter.core.engine_health import STUCK, quoted, requested
+from arbiter.core.facts import CPU
 from arbiter.core.fit import judge_fit
 from arbiter.core.needed import model_facts
 from arbiter.core.readiness import asked as ask_again
@@ -314,8 +314,11 @@ def _held(facts: PoolFacts, old: FrozenRevision | None) -> Iterator[tuple[str, M
     """Give what the old side's pods hold of their nodes."""
     if old is None or old.elsewhere or old.shared:
         return
-    memory, gpus = requested_memory(dict(old.pod)), facts.pool.spec.placement.gpus
-    amounts = {} if memory is None else {"memory": int(Quantity.parse(memory))}
+    memory, cpu = requested(old.pod, "memory"), requested(old.pod, CPU)
+    gpus = facts.pool.spec.placement.gpus
+    amounts = {} if memory is None else {"memory": int(memory)}
+    if cpu is not None:
+        amounts[CPU] = cpu.thousandths()
     if gpus is not None:
         amounts[gpus.resource] = gpus.count
     for pod in view_of(facts, old.engine_name(facts.name)).pods:

@@ -43,9 +43,9 @@ def lets_the_new_come(flight: Flight, seen: SwapSeen, _now: datetime) -> Flight 
     if flight.stage is not Stage.NewComes:
         return None
     if not seen.new.serves:
-        return flight.waits(seen.new.reason, f"{flight.new_name} is checked")
+        return flight.waits(_held(flight, seen.new.reason), f"{flight.new_name} is checked")
     if seen.checks is not None and not seen.checks.done and flight.analysed:
-        return flight.waits(Reason(ReasonCode.ChecksRunning, seen.checks.told), "the checks end")
+        return flight.waits(_held(flight, Reason(ReasonCode.ChecksRunning, seen.checks.told)), "the checks end")
     return flight.staged(Stage.NewAlone).waits(weight_set(flight, 100), "it is watched once every router obeys")
 
 
@@ -92,9 +92,14 @@ def lets_the_old_come(flight: Flight, seen: SwapSeen, _now: datetime) -> Flight 
     if flight.stage is not Stage.OldComes:
         return None
     if not seen.old.ready:
-        return flight.waits(seen.old.reason, f"{flight.old_name} serves again")
+        return flight.waits(_held(flight, seen.old.reason), f"{flight.old_name} serves again")
     told = f"{flight.old_name} is there again and takes all requests for {flight.task}"
     return flight.staged(Stage.Shared).waits(Reason(ReasonCode.RollingBack, told), "every router obeys")
+
+
+def _held(flight: Flight, reason: Reason) -> Reason:
+    """Say what an engine waits for, and what that means for those who ask."""
+    return Reason(reason.code, f"requests for {flight.task} are held: {reason.message}")
 
 
 def _longest_hold(flight: Flight, now: datetime) -> datetime:

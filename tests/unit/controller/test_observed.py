@@ -137,9 +137,7 @@ def container(restart: str = "", **requests: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("spec", "want"),
     [
-        pytest.param(
-            {"containers": [container(memory="1Mi"), container(memory="2Mi", cpu="1")]}, 3 * MIB, id="all containers"
-        ),
+        pytest.param({"containers": [container(memory="1Mi"), container(memory="2Mi")]}, 3 * MIB, id="all containers"),
         pytest.param(
             {"initContainers": [container(memory="8Mi")], "containers": [container(memory="2Mi")]},
             8 * MIB,
@@ -176,6 +174,17 @@ def test_what_a_pod_holds_is_counted_as_the_scheduler_does(spec: dict[str, Any],
     assert held is not None
     assert held.node == "n"
     assert dict(held.amounts) == {"pods": 1, **({} if want is None else {"memory": want})}
+
+
+def test_cores_are_counted_in_thousandths() -> None:
+    """Pods ask for parts of them, and what is asked for is rounded up."""
+    spec = {"containers": [container(cpu="1"), container(cpu="250m"), container(cpu="0.0001")]}
+    held = held_by_pod({"spec": {"nodeName": "n", **spec}, "status": {"phase": "Running"}})
+    assert held is not None
+    assert dict(held.amounts) == {"pods": 1, "cpu": 1251}
+    assert node_facts({"metadata": {"name": "n"}, "status": {"allocatable": {"cpu": "1930m"}}}).allocatable == {
+        "cpu": 1930
+    }
 
 
 @pytest.mark.parametrize(

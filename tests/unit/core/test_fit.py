@@ -411,6 +411,7 @@ GPU_NODE = NodeFacts(
     "g1", labels={"nvidia.com/gpu.memory": "16384"}, allocatable={"nvidia.com/gpu": 1, "memory": 8 * GI}
 )
 ON_GPU = replace(PERFECT, placement=Placement(gpus=Gpus()), nodes=(GPU_NODE,))
+FEW_CORES = replace(NODE, allocatable={"memory": 16 * GI, "cpu": 2000})
 BUSY_GPU = replace(GPU_NODE, requested={"nvidia.com/gpu": 1}, held_by_active={"nvidia.com/gpu": 1})
 
 
@@ -504,6 +505,31 @@ BUSY_GPU = replace(GPU_NODE, requested={"nvidia.com/gpu": 1}, held_by_active={"n
                 "no node can take qwen3: g1 has 16Gi of memory on a nvidia.com/gpu, 20Gi is needed",
             ),
             id="too large for the GPU",
+        ),
+        pytest.param(
+            replace(candidate(pod_cpu=1500), nodes=(replace(FEW_CORES, requested={"cpu": 900}),)),
+            refused(
+                Check.NodeFits, ReasonCode.NoNodeFits, "no node can take qwen3: n1 has 1.1 cores free, 1.5 are needed"
+            ),
+            id="too few cores",
+        ),
+        pytest.param(
+            replace(
+                candidate(pod_cpu=1500),
+                nodes=(replace(FEW_CORES, requested={"cpu": 900}, held_by_active={"cpu": 500}),),
+            ),
+            said(
+                Check.NodeFits,
+                Level.Warning,
+                ReasonCode.FitsOnlyInPlace,
+                "node n1 can take qwen3 only in place of the active smollm2, not beside it",
+            ),
+            id="enough cores once the active model is gone",
+        ),
+        pytest.param(
+            replace(candidate(pod_cpu=1500), nodes=(FEW_CORES,)),
+            passed(Check.NodeFits, "node n1 can take qwen3"),
+            id="enough cores",
         ),
         pytest.param(
             candidate(ON_GPU, memory=12 * GI, pod_memory=4 * GI),
