@@ -208,8 +208,8 @@ def test_what_all_pods_hold_of_a_node_is_added_up_and_given_back() -> None:
     told.cache.node_seen(("", "node-1"), node("node-1"))
     told.cache.bound_pod_seen(("else", "b"), held("b", ""))
     (facts,) = told.cache.nodes
-    assert facts.allocatable == {"memory": 8 * 1024**3, "nvidia.com/gpu": 2, "pods": 110}
-    assert facts.requested == {"memory": 2 * 1024**3, "nvidia.com/gpu": 1, "pods": 2}
+    assert facts.allocatable == {"memory": 8 * 1024**3, "cpu": 4000, "nvidia.com/gpu": 2, "pods": 110}
+    assert facts.requested == {"memory": 2 * 1024**3, "cpu": 3000, "nvidia.com/gpu": 1, "pods": 2}
     assert told.cache.nodes is told.cache.nodes
     told.cache.bound_pod_seen(("else", "a"), held("a", "2"))
     assert told.cache.nodes[0].requested["nvidia.com/gpu"] == 2
