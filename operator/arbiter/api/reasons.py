@@ -46,6 +46,18 @@ class ReasonCode(StrEnum):
     FactUnknown = "FactUnknown"
     """A figure that the decision needs has not been found out; the candidate is tried with a warning."""
 
+    Ranked = "Ranked"
+    """Models were scored for a task, and one is the best."""
+
+    NoModelFits = "NoModelFits"
+    """No model comes into question for a task."""
+
+    QualityBelowNeed = "QualityBelowNeed"
+    """The model's answers were judged worse than the task allows."""
+
+    SlowerThanNeed = "SlowerThanNeed"
+    """The model was measured slower than the task allows."""
+
     ModelDeprecated = "ModelDeprecated"
     """The LocalModel says that it should no longer be used, so no new choice falls on it."""
 
