@@ -52,6 +52,21 @@ class ReasonCode(StrEnum):
     NoModelFits = "NoModelFits"
     """No model comes into question for a task."""
 
+    NothingBetter = "NothingBetter"
+    """The active model stays: nothing speaks for another one."""
+
+    ActiveFails = "ActiveFails"
+    """The active model answers too few of its requests, and another one may do better."""
+
+    ActivePoor = "ActivePoor"
+    """The active model's answers were judged too poor for the task, and another one may do better."""
+
+    BetterFound = "BetterFound"
+    """Another model scores better for the task, by more than chance would give it."""
+
+    UntriedFound = "UntriedFound"
+    """A model that was never tried for the task has room to be tried."""
+
     QualityBelowNeed = "QualityBelowNeed"
     """The model's answers were judged worse than the task allows."""
 

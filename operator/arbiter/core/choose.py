@@ -110,7 +110,7 @@ class Ranked:
         entrant: which.
         total: the weighted mean of the parts, from 0 to 1.
         parts: of it.
-        unproven: it is known too little, or its quality is not known; without enough requests the total is 0.5 for that.
+        unproven: it is known too little, and the total is 0.5 for that; or only its quality is not known.
         confidence: how much of the score rests on what is known, from 0 to 1: each part counts by n / (n + the least
             number of samples), and not at all where nothing is known.
     """
